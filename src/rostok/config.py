@@ -1,0 +1,245 @@
+"""The one configuration model. Profile < YAML file < command line; the resolved result is saved beside what it made.
+
+    theme: lighthouses and the people who keep them
+    author: {count: 8, nodes: 12}
+    corpus: {pages: 500}
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from rostok.errors import ConfigError
+from rostok.records import Record
+
+EMBEDDED = "embedded"
+
+
+class ModelSettings(Record):
+    """Which models a run uses. `embedded` is what ships inside the installed packages."""
+
+    base: str = Field(EMBEDDED, description="`embedded`, a GGUF file, a local folder, or a Hugging Face id")
+    embedder: str = Field(EMBEDDED, description="`embedded`, a local sentence-transformers folder, or a Hugging Face id")
+    threads: int = Field(0, ge=0, description="threads of the engine; 0 takes all cores this process may use")
+    sequences: int = Field(32, ge=1, le=256, description="completions in flight at once")
+    context: int = Field(1024, ge=256, description="tokens of one sequence: prompt and completion together")
+
+
+class AuthorSettings(Record):
+    """How many seeds the agents write, and how hard they try."""
+
+    count: int = Field(4, ge=1, le=10_000)
+    nodes: int = Field(12, ge=8, le=20, description="nodes of one seed; chance of a probe is 1/(nodes-1)")
+    candidates: int = Field(4, ge=1, le=32, description="best of so many for every field")
+    batch: int = Field(16, ge=1, description="seeds drafted side by side before they are admitted")
+    attempts: int = Field(4, ge=1, description="fresh drafts for one place in the library before it stays empty")
+
+
+class Shares(Record):
+    """Which part of a corpus is of which kind; they add up to 1."""
+
+    written: float = Field(0.25, ge=0, le=1, description="by the model, from the seed's card")
+    composed: float = Field(0.40, ge=0, le=1, description="by code, from the model's sentences and the seed's graph")
+    dialogue: float = Field(0.25, ge=0, le=1, description="questions and answers in the base's chat template")
+    replay: float = Field(0.10, ge=0, le=1, description="the base's own answers to general questions")
+
+    @model_validator(mode="after")
+    def _add_up(self) -> Self:
+        total = self.written + self.composed + self.dialogue + self.replay
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the four shares must add up to 1, not {total:g}")
+        return self
+
+
+class CorpusSettings(Record):
+    """What a corpus holds, and when a page is refused."""
+
+    pages: int = Field(200, ge=20, le=100_000)
+    page_characters: int = Field(550, ge=200, le=4000)
+    shares: Shares = Field(default_factory=lambda: Shares())  # type: ignore[call-arg]  # all fields have defaults
+    held_out: float = Field(0.08, gt=0, lt=0.5, description="share of pages that no expert is trained on")
+    tries: int = Field(4, ge=1, le=20, description="fresh samples for one page before its plan line is given up")
+    near_duplicate: float = Field(0.8, gt=0, le=1, description="Jaccard similarity on word 5-grams that is too near")
+
+
+class TrainingSettings(Record):
+    """The QLoRA recipe. The defaults were found as docs/experiments.md tells."""
+
+    rank: int = Field(16, ge=1, le=512)
+    alpha: int = Field(32, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    warmup_steps: int = Field(8, ge=0)
+    decay_share: float = Field(0.15, ge=0, le=1, description="last part of the steps, in which the rate falls to 0")
+    epochs: float = Field(1.6, gt=0, le=100)
+    pages_per_step: int = Field(8, ge=1)
+    max_tokens: int = Field(320, ge=32, description="a page longer than this is cut for training")
+    clip: float = Field(1.0, gt=0)
+
+
+class ProbeSettings(Record):
+    """How much of every seed is asked for after training."""
+
+    chat_nodes: int = Field(6, ge=1, description="nodes of a seed asked for in the chat template, per wording")
+    general: int = Field(12, ge=2, description="held-out general questions, for what the expert has forgotten")
+
+
+class RouterSettings(Record):
+    """How a question finds its expert."""
+
+    neighbours: int = Field(16, ge=1, description="pages looked at for one question")
+    temperature: float = Field(0.05, gt=0, description="of the soft-max over cosine similarities")
+    keep: float = Field(0.95, gt=0, lt=1, description="share of the corpora's own sentences that must not be abstained")
+    memories: int = Field(2, ge=0, le=8, description="remembered texts that an answer may read")
+
+
+class Settings(Record):
+    """Everything a run depends on."""
+
+    profile: Literal["demo", "night"] = "demo"
+    theme: str = ""
+    language: Literal["en"] = "en"
+    random_seed: int = Field(7, ge=0, lt=2**31)
+    models: ModelSettings = Field(default_factory=lambda: ModelSettings())  # type: ignore[call-arg]
+    author: AuthorSettings = Field(default_factory=lambda: AuthorSettings())  # type: ignore[call-arg]
+    corpus: CorpusSettings = Field(default_factory=lambda: CorpusSettings())  # type: ignore[call-arg]
+    training: TrainingSettings = Field(default_factory=lambda: TrainingSettings())  # type: ignore[call-arg]
+    probes: ProbeSettings = Field(default_factory=lambda: ProbeSettings())  # type: ignore[call-arg]
+    router: RouterSettings = Field(default_factory=lambda: RouterSettings())  # type: ignore[call-arg]
+
+    @field_validator("theme")
+    @classmethod
+    def _say_something(cls, theme: str) -> str:
+        theme = " ".join(theme.split())
+        if not any(letter.isalpha() for letter in theme):
+            raise ValueError('the theme is empty; give one, for example --theme "lighthouses and their keepers"')
+        if len(theme) > 300:
+            raise ValueError(f"the theme has {len(theme)} characters; 300 are enough for one")
+        return theme
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "demo": {
+        "theme": "a harbour town and the sea that feeds it",
+        "author": {"count": 4},
+        "corpus": {"pages": 200},
+    },
+    "night": {
+        "theme": "a harbour town and the sea that feeds it",
+        "author": {"count": 100},
+        "corpus": {"pages": 1000},
+    },
+}
+
+
+def resolve(
+    *,
+    profile: str | None = None,
+    file: Path | None = None,
+    saved: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    assignments: Iterable[str] = (),
+) -> Settings:
+    """The settings of a run.
+
+    Args:
+        profile: a name in `PROFILES`; with `saved`, None keeps what was saved.
+        file: a YAML file over the profile.
+        saved: the resolved settings of an existing run, which take the profile's place.
+        options: nested values from the command line; None values are left out.
+        assignments: `section.key=value` lines from `--set`, values read as YAML.
+
+    Raises:
+        ConfigError: unknown profile or key (with the nearest known one), or a value that does not fit.
+    """
+    if profile is not None and profile not in PROFILES:
+        raise ConfigError(f"there is no profile '{profile}'{_nearest(profile, PROFILES)}. Known: {', '.join(PROFILES)}.")
+    if saved is not None and profile in (None, saved.get("profile")):
+        values = dict(saved)
+    else:
+        name = profile or "demo"
+        values = {"profile": name, **PROFILES[name]}
+    if file is not None:
+        values = _merge(values, _read_yaml(file))
+    values = _merge(values, _without_none(options or {}))
+    for assignment in assignments:
+        values = _merge(values, _assignment(assignment))
+    _refuse_unknown(values, Settings)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        item = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in item["loc"])
+        reason = item["msg"].removeprefix("Value error, ")
+        given = "" if isinstance(item["input"], dict | BaseModel) else f" (given: {item['input']!r})"
+        raise ConfigError(f"setting '{where}': {reason}{given}.") from None
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration file {file}. Check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is not valid YAML: {' '.join(str(error).split())}. Mend that line.") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{file} must hold keys and values, such as 'theme: …', not a {type(loaded).__name__}.")
+    return loaded
+
+
+def _assignment(text: str) -> dict[str, Any]:
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise ConfigError(f"--set takes section.key=value, for example --set corpus.pages=300, not '{text}'.")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: '{value}' is not a value that YAML can read.") from None
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return dict(nested)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for key, value in values.items():
+        inner = _without_none(value) if isinstance(value, Mapping) else value
+        if inner is not None and inner != {}:
+            kept[key] = inner
+    return kept
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _refuse_unknown(values: Mapping[str, Any], model: type[BaseModel], path: str = "") -> None:
+    for key, value in values.items():
+        field = model.model_fields.get(str(key))
+        if field is None:
+            hint = _nearest(str(key), model.model_fields)
+            raise ConfigError(f"unknown setting '{path}{key}'{hint or '. Known: ' + ', '.join(model.model_fields) + '.'}")
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            if not isinstance(value, Mapping | BaseModel):
+                raise ConfigError(f"setting '{path}{key}' holds keys and values ({', '.join(inner.model_fields)}).")
+            if isinstance(value, Mapping):
+                _refuse_unknown(value, inner, f"{path}{key}.")

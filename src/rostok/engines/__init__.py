@@ -1,0 +1,1 @@
+"""Local language models behind one small protocol: see `rostok.engines.protocol`."""

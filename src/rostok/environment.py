@@ -1,0 +1,34 @@
+"""What must be set in the process before heavy libraries are imported: no telemetry, no network unless asked for."""
+
+from __future__ import annotations
+
+import os
+
+_QUIET = {
+    "ANONYMIZED_TELEMETRY": "False",          # chromadb
+    "HF_HUB_DISABLE_TELEMETRY": "1",          # huggingface_hub, transformers
+    "DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "LANGSMITH_TRACING": "false",             # langchain-core, which langgraph builds on
+    "LANGCHAIN_TRACING_V2": "false",
+    "WANDB_DISABLED": "true",
+    "TOKENIZERS_PARALLELISM": "false",        # its threads fight torch's for the same cores
+    "LANGGRAPH_STRICT_MSGPACK": "true",       # checkpoints hold plain values only, never pickled objects
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "GGML_LOG_LEVEL": "error",
+}
+
+
+def prepare(*, allow_network: bool = False) -> None:
+    """Set the environment of this process. A value that the user has set already stays.
+
+    Args:
+        allow_network: let huggingface_hub download; only when the user named a hub model.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    offline = "0" if allow_network else "1"
+    os.environ.setdefault("HF_HUB_OFFLINE", offline)
+    os.environ.setdefault("TRANSFORMERS_OFFLINE", offline)

@@ -1,0 +1,232 @@
+"""A run: one folder with everything of one night. run.json (settings, versions, models), the lock, the journal."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TextIO
+
+import psutil
+
+from rostok import __version__
+from rostok.config import Settings
+from rostok.errors import DataError, RunError, writing
+from rostok.records import Record, append_jsonl, read_jsonl, read_record, recover_jsonl, write_atomic
+
+FORMAT = 1
+_PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "llama-cpp-python", "langgraph", "chromadb",
+             "sentence-transformers", "pydantic")
+
+
+class ModelInfo(Record):
+    """A model that a run used: what it is called and the hash of its file."""
+
+    name: str
+    sha256: str
+
+
+class RunFile(Record):
+    """run.json."""
+
+    format: int
+    rostok: str
+    created: str
+    settings: Settings
+    versions: dict[str, str]
+    models: dict[str, ModelInfo]
+
+
+class Event(Record):
+    """One line of journal.jsonl. `stage` lines of kind `end` carry what the stage cost."""
+
+    time: str
+    kind: str
+    stage: str = ""
+    seconds: float = 0.0
+    peak_mib: int = 0
+    tokens: int = 0
+    note: str = ""
+
+
+class Run:
+    """Paths and state of one run folder. Opening it changes nothing; `start` does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "run.json"
+        self.seeds = folder / "seeds"
+        self.corpora = folder / "corpora"
+        self.experts = folder / "experts"
+        self.registry = folder / "experts.jsonl"
+        self.measurements = folder / "matrix.json"
+        self.memory = folder / "memory"
+        self.conversations = folder / "conversations.sqlite"
+        self.report = folder / "report.html"
+        self.journal_path = folder / "journal.jsonl"
+
+    def exists(self) -> bool:
+        """Whether this folder holds a run."""
+        return self.file.is_file()
+
+    def read(self) -> RunFile:
+        """run.json.
+
+        Raises:
+            RunError: there is none, or it was made by another format of Rostok.
+        """
+        if not self.file.is_file():
+            raise RunError(f"{self.folder} holds no run. Start one with: rostok night {self.folder} --profile demo")
+        try:
+            raw = json.loads(self.file.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise DataError(f"{self.file} is not valid JSON. Restore it, or start a new run folder.") from None
+        found = raw.get("format") if isinstance(raw, dict) else None
+        if found != FORMAT:
+            raise RunError(
+                f"{self.folder} has run format {found}, this Rostok ({__version__}) reads format {FORMAT}. "
+                f"Use the version that made it ({raw.get('rostok', 'unknown') if isinstance(raw, dict) else 'unknown'}), "
+                "or a new run folder.")
+        return read_record(self.file, RunFile)
+
+    def start(self, settings: Settings) -> None:
+        """Create the run, or bring the settings of an existing one up to date. Call with the lock held."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        old = self.read() if self.exists() else None
+        if old is not None and old.settings == settings:
+            return
+        new = RunFile(
+            format=FORMAT, rostok=__version__, created=old.created if old else now, settings=settings,
+            versions=installed_versions(), models=old.models if old else {})
+        write_atomic(self.file, new.model_dump_json(indent=1) + "\n")
+
+    def note_model(self, role: str, name: str, sha256: str) -> None:
+        """Write a model's hash into run.json.
+
+        Raises:
+            RunError: this run was made with another model in that role.
+        """
+        file = self.read()
+        known = file.models.get(role)
+        if known is not None and known.sha256 != sha256:
+            raise RunError(
+                f"{self.folder} was made with the {role} {known.name} (sha256 {known.sha256[:12]}), now it would be {name} "
+                f"({sha256[:12]}). Use a new run folder for another {role}.")
+        if known is None:
+            models = {**file.models, role: ModelInfo(name=name, sha256=sha256)}
+            write_atomic(self.file, file.model_copy(update={"models": models}).model_dump_json(indent=1) + "\n")
+
+    @contextmanager
+    def held(self, command: str) -> Iterator[None]:
+        """Hold the run against every other process; the operating system lets go of it even after `kill -9`.
+
+        Raises:
+            RunError: another process holds it; the message says which.
+        """
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / "run.lock").open("a+", encoding="utf-8")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"{self.folder} is held by {_holder(lock)}. Wait for it to end, or stop it.") from None
+            lock.truncate(0)
+            lock.write(json.dumps({"pid": os.getpid(), "command": command, "host": platform.node(),
+                                   "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
+            lock.flush()
+            recover_jsonl(self.journal_path)
+            yield
+
+    def journal(self, event: Event) -> None:
+        """Append one event to journal.jsonl."""
+        append_jsonl(self.journal_path, [event])
+
+    def events(self) -> list[Event]:
+        """The journal so far."""
+        return read_jsonl(self.journal_path, Event)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[StageCost]:
+        """Journal a stage: its start, and at the end seconds, tokens and the process's peak memory meanwhile."""
+        started = time.monotonic()
+        self.journal(Event(time=_now(), kind="start", stage=name))
+        with PeakMemory() as peak:
+            cost = StageCost()
+            yield cost
+        if cost.did_something:
+            self.journal(Event(time=_now(), kind="end", stage=name, seconds=round(time.monotonic() - started, 2),
+                               peak_mib=peak.mib, tokens=cost.tokens, note=cost.note))
+
+
+class StageCost:
+    """What a stage reports of itself. `did_something` stays False when all was finished before."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.note = ""
+        self.did_something = False
+
+    def add(self, tokens: int = 0) -> None:
+        """Count one piece of work and its tokens."""
+        self.tokens += tokens
+        self.did_something = True
+
+
+class PeakMemory:
+    """Highest resident memory of this process and its children while it is entered, sampled four times a second."""
+
+    def __enter__(self) -> PeakMemory:
+        self.mib = 0
+        self._process = psutil.Process()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            total = 0
+            for process in (self._process, *self._process.children(recursive=True)):
+                try:
+                    total += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.mib = max(self.mib, total >> 20)
+            if self._done.wait(0.25):
+                return
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python, Rostok and the libraries that decide what a run makes."""
+    versions = {"python": platform.python_version(), "rostok": __version__}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _holder(lock: TextIO) -> str:
+    lock.seek(0)
+    try:
+        holder: dict[str, Any] = json.loads(lock.read())
+        return f"'{holder['command']}' (process {holder['pid']} on {holder['host']}, since {holder['since']})"
+    except (json.JSONDecodeError, KeyError):
+        return "another rostok process"
