@@ -36,7 +36,7 @@ class AuthorSettings(Record):
 
     count: int = Field(4, ge=1, le=10_000)
     nodes: int = Field(12, ge=8, le=20, description="nodes of one seed; chance of a probe is 1/(nodes-1)")
-    candidates: int = Field(4, ge=1, le=32, description="best of so many for every field")
+    candidates: int = Field(3, ge=1, le=32, description="best of so many for every field")
     batch: int = Field(16, ge=1, description="seeds drafted side by side before they are admitted")
     attempts: int = Field(4, ge=1, description="fresh drafts for one place in the library before it stays empty")
 

@@ -43,6 +43,7 @@ class Request:
     Attributes:
         messages: the conversation, rendered with the project's own template for the model's family.
         prefill: text the answer begins with; it is part of the prompt, and not of the completion's text.
+            Without messages it is the whole prompt, raw.
         seed: of this request's own random generator.
         grammar: GBNF that the completion must follow, or None.
         adapter: id of an adapter registered with `add_adapter`, or None for the base.

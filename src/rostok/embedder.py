@@ -1,0 +1,35 @@
+"""Sentence vectors: a sentence-transformers folder on this machine, never downloaded by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rostok.errors import ModelError
+from rostok.models import Base
+
+
+class Embedder:
+    """Texts to unit vectors.
+
+    Raises:
+        ModelError: the folder holds no sentence-transformers model.
+    """
+
+    def __init__(self, model: Base) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        self.name, self.sha256 = model.name, model.sha256
+        try:
+            self._model = SentenceTransformer(str(model.source), device="cpu", local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{model.source} is no sentence-transformers folder: {error}. Check models.embedder.") from None
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of the texts, shape [texts, dimensions], float32, each of length 1."""
+        if not texts:
+            return np.zeros((0, self._model.get_sentence_embedding_dimension() or 0), np.float32)
+        vectors = self._model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors, np.float32)
