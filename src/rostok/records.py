@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,8 +73,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)  # mkstemp makes 0600; a run is meant to be read by others too
-            os.replace(name, path)
+            Path(name).chmod(0o644)  # mkstemp makes 0600; a run is meant to be read by others too
+            Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -98,12 +99,13 @@ def append_jsonl(path: Path, records: Iterable[Record]) -> None:
                     file.write(data[written:])
                 os.fsync(file.fileno())
             except OSError:
-                os.ftruncate(file.fileno(), size)
+                with suppress(OSError):  # the first refusal is the one to tell; recover_jsonl cuts what stayed
+                    os.ftruncate(file.fileno(), size)
                 raise
 
 
 def recover_jsonl(path: Path) -> int:
-    """Cut a last line that a kill left half-written. Returns the number of bytes dropped (0 when all was whole)."""
+    """Cut a last line that a kill left half-written. Returns the number of bytes dropped, 0 when all was whole."""
     if not path.exists():
         return 0
     data = path.read_bytes()
@@ -131,7 +133,7 @@ def iter_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
             except ValidationError as error:
                 raise DataError(
                     f"{path}, line {number}: {problems(error)}. Mend or remove that line, "
-                    f"or delete {path.parent} and run the stage again."
+                    "or move the file away and run the stage that makes it again."
                 ) from None
 
 
@@ -147,4 +149,6 @@ def read_record(path: Path, kind: type[RecordT]) -> RecordT:
     except FileNotFoundError:
         raise DataError(f"{path} is missing. Run the stage that makes it first.") from None
     except ValidationError as error:
-        raise DataError(f"{path}: {problems(error)}. Delete {path.parent} and run the stage again.") from None
+        raise DataError(
+            f"{path}: {problems(error)}. Mend it, or move the file away and run the stage that makes it again."
+        ) from None

@@ -34,7 +34,7 @@ _CANDIDATES = 100      # the samplers see the likeliest so many: DRY over 49k wo
 _log_lines: deque[str] = deque(maxlen=20)
 
 
-@ll.llama_log_callback
+@ll.llama_log_callback  # type: ignore[untyped-decorator]
 def _log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     if level >= 3:  # warnings and errors, kept for the message when loading fails
         _log_lines.append(text.decode(errors="replace").strip())
@@ -114,6 +114,7 @@ class LlamaCppEngine:
         self._batch = ll.llama_batch_init(_BATCH, 0, 1)
         self._adapters: dict[str, ll.llama_adapter_lora_p] = {}
         self._active_adapter: str | None = None
+        self._dry_samplers: dict[float, ll.llama_sampler_p] = {}
         self._free = list(range(sequences))  # a heap: see _step
         self._prefixes: OrderedDict[tuple[int, ...], int] = OrderedDict()
         self._waiting: deque[_Job] = deque()
@@ -176,6 +177,8 @@ class LlamaCppEngine:
             self._closing = True
             self._lock.notify_all()
         self._thread.join()
+        for sampler in self._dry_samplers.values():
+            ll.llama_sampler_free(sampler)
         ll.llama_batch_free(self._batch)
         ll.llama_free(self._context)
         ll.llama_model_free(self._model)
@@ -412,8 +415,7 @@ class LlamaCppEngine:
         if sampling.repetition_penalty != 1.0:
             add(ll.llama_sampler_init_penalties(self._words, 64, sampling.repetition_penalty, 0.0, 0.0))
         if sampling.dry > 0:
-            breakers = (ctypes.c_char_p * 4)(b"\n", b":", b'"', b"*")
-            add(ll.llama_sampler_init_dry(self._vocab, sampling.dry, 1.75, 2, -1, breakers, 4))
+            add(ll.llama_sampler_clone(self._dry(sampling.dry)))
         if sampling.temperature <= 0:
             add(ll.llama_sampler_init_greedy())
         else:
@@ -427,6 +429,15 @@ class LlamaCppEngine:
             if not job.grammar:
                 self._release_samplers(job)
                 raise ModelError(f"the grammar cannot be compiled: {_last_log()}")
+
+    def _dry(self, multiplier: float) -> ll.llama_sampler_p:
+        """The DRY sampler of this strength. Making one looks at every word of the vocabulary (0.3 s); copying is free."""
+        if multiplier not in self._dry_samplers:
+            breakers = (ctypes.c_char_p * 4)(b"\n", b":", b'"', b"*")
+            # The last length is explicit: -1 ("the whole context") switches the sampler off in this llama.cpp.
+            self._dry_samplers[multiplier] = ll.llama_sampler_init_dry(
+                self._vocab, multiplier, 1.75, 2, self.context, breakers, 4)
+        return self._dry_samplers[multiplier]
 
     @staticmethod
     def _release_samplers(job: _Job) -> None:
@@ -464,7 +475,8 @@ class LlamaCppEngine:
         """Which of the words the grammar lets follow."""
         candidates = _Candidates(ids, np.zeros(len(ids), np.float32))
         ll.llama_sampler_apply(job.grammar, candidates.pointer)
-        return np.isfinite(candidates.data["logit"])
+        allowed: NDArray[Any] = np.isfinite(candidates.data["logit"])
+        return allowed
 
     def _logits(self, index: int) -> NDArray[Any]:
         return np.ctypeslib.as_array(ll.llama_get_logits_ith(self._context, index), shape=(self._words,))

@@ -1,0 +1,164 @@
+"""Fill a run's memory from its corpora, and draw the map of seeds and pages. Can be killed and run again.
+
+Ids are `<seed>:<spec>`, so nothing is stored twice. memory/indexed.json, with the hash of everything the store
+was made from, is written last. A store that was made from something else, or is damaged, is thrown away and built
+anew; the user's turns come back from conversations.sqlite.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rostok.embedder import Embedder
+from rostok.ensemble import corpus, threads
+from rostok.ensemble.memory import Memory
+from rostok.errors import DataError, RunError, writing
+from rostok.generator.records import Page
+from rostok.records import Record, digest, read_record, write_atomic
+from rostok.report.sources import MapPoint, SeedMap
+from rostok.runs import Run
+from rostok.seeds.record import Seed
+
+_VERSION = 1  # raise when the store's content changes
+_BATCH = 256  # pages embedded and stored at once: what a kill costs
+_MAP_PAGES = 2000
+
+
+class Indexed(Record):
+    """memory/indexed.json, the marker of a finished store."""
+
+    made_from: str
+    pages: int
+    seeds: int
+
+
+def index(run: Run, seeds: Sequence[Seed], embedder: Embedder,
+          on_pages: Callable[[int, int], None] = lambda done, total: None) -> int:
+    """Bring `run.memory` and the map up to date with the corpora.
+
+    Args:
+        on_pages: called with (pages stored so far, pages in all).
+
+    Returns:
+        How many pages were embedded now; 0 when all was done before.
+
+    Raises:
+        RunError: no corpus is finished.
+        DataError: a corpus cannot be read.
+        StorageError: the disk refused; a later call goes on where this one ended.
+    """
+    finished = corpus.manifests(run, seeds)
+    if not finished:
+        raise RunError(f"{run.folder} has no finished corpus. Go on with it: rostok night {run.folder}")
+    wanted = digest(_VERSION, embedder.sha256, [seed.id for seed in seeds],
+                    {seed: manifest.pages_sha256 for seed, manifest in finished.items()})
+    if _is_done(run, embedder, wanted):
+        return 0
+    pages = {f"{seed}:{page.spec}": (seed, page)
+             for seed in finished for page in corpus.pages(run, seed, held_out=False)}
+    if _made_from(run.memory, embedder) == wanted and _marker(run.memory) is None:
+        try:  # a build that was interrupted
+            return _build(run, seeds, embedder, wanted, pages, on_pages)
+        except DataError:
+            pass  # what it left is damaged
+    _throw_away(run.memory)
+    return _build(run, seeds, embedder, wanted, pages, on_pages)
+
+
+def _build(run: Run, seeds: Sequence[Seed], embedder: Embedder, made_from: str,
+           pages: dict[str, tuple[str, Page]], on_pages: Callable[[int, int], None]) -> int:
+    with writing(run.memory):
+        run.memory.mkdir(parents=True, exist_ok=True)
+    with Memory(run.memory, embedder, made_from=made_from) as memory:
+        known = set(memory.known("pages"))
+        missing = [key for key in pages if key not in known]
+        for start in range(0, len(missing), _BATCH):
+            keys = missing[start : start + _BATCH]
+            memory.add("pages", keys, [pages[key][1].text for key in keys], [
+                {"seed": pages[key][0], "kind": pages[key][1].kind, "spec": pages[key][1].spec,
+                 "author": pages[key][1].author} for key in keys])
+            on_pages(len(pages) - len(missing) + start + len(keys), len(pages))
+        for seed in seeds:
+            memory.add(
+                "seeds", [seed.id, *(f"{seed.id}:{node.key}" for node in seed.nodes)],
+                [f"{seed.title}. {seed.scene}", *(f"{node.name}: {node.gloss}" for node in seed.nodes)],
+                [{"seed": seed.id, "kind": "seed"}, *({"seed": seed.id, "kind": "node"} for _ in seed.nodes)])
+        said = set(memory.known("turns"))
+        for thread, number, text in threads.user_turns(run.conversations):
+            if f"{thread}:{number}" not in said:
+                memory.add_turn(thread, number, text)
+        if set(memory.known("pages")) != set(pages) or not memory.sound():
+            raise DataError(f"the memory in {run.memory} does not give back what was stored. "
+                            "Check the disk, delete that folder and run the same command again.")
+        _write_map(run.seeds / "map.json", memory, seeds)
+        marker = Indexed(made_from=made_from, pages=memory.count("pages"), seeds=memory.count("seeds"))
+    write_atomic(run.memory / "indexed.json", marker.line() + "\n")
+    return len(missing)
+
+
+def _is_done(run: Run, embedder: Embedder, wanted: str) -> bool:
+    marker = _marker(run.memory)
+    if marker is None or marker.made_from != wanted or not (run.seeds / "map.json").is_file():
+        return False
+    try:
+        with Memory(run.memory, embedder) as memory:
+            return (memory.made_from == wanted and memory.sound()
+                    and (memory.count("pages"), memory.count("seeds")) == (marker.pages, marker.seeds))
+    except DataError:
+        return False
+
+
+def _marker(folder: Path) -> Indexed | None:
+    try:
+        return read_record(folder / "indexed.json", Indexed)
+    except (DataError, OSError, UnicodeDecodeError):
+        return None
+
+
+def _made_from(folder: Path, embedder: Embedder) -> str | None:
+    """What the store in the folder is (or was to be) made from, None when there is none that opens."""
+    if not (folder / "chroma.sqlite3").is_file():
+        return None
+    try:
+        with Memory(folder, embedder) as memory:
+            return memory.made_from
+    except DataError:
+        return None
+
+
+def _throw_away(folder: Path) -> None:
+    """Delete the store, the marker first. The router's calibration stays: it has a hash of its own."""
+    with writing(folder):
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        if not folder.exists():
+            return
+        (folder / "indexed.json").unlink(missing_ok=True)
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != "router.json":
+                path.unlink()
+
+
+def _write_map(path: Path, memory: Memory, seeds: Sequence[Seed]) -> None:
+    """seeds/map.json: seeds and an even sample of pages, on the two main axes of their vectors (PCA by SVD)."""
+    keys = memory.known("pages")
+    keys = [keys[i] for i in np.linspace(0, len(keys) - 1, min(len(keys), _MAP_PAGES)).round().astype(int)]
+    texts, page_vectors = memory.stored("pages", keys)
+    _, seed_vectors = memory.stored("seeds", [seed.id for seed in seeds])
+    vectors = np.concatenate([seed_vectors, page_vectors])
+    centred = vectors - vectors.mean(axis=0)
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]  # SVD leaves the sign open
+    flat = np.zeros((len(vectors), 2))
+    flat[:, : len(axes)] = centred @ axes.T
+    points = [MapPoint(seed=seed.id, kind="seed", x=x, y=y, label=seed.title)
+              for seed, (x, y) in zip(seeds, flat[: len(seeds)].round(5).tolist(), strict=True)]
+    points += [MapPoint(seed=key.rpartition(":")[0], kind="page", x=x, y=y, label=" ".join(text.split())[:60])
+               for key, text, (x, y) in zip(keys, texts, flat[len(seeds) :].round(5).tolist(), strict=True)]
+    write_atomic(path, SeedMap(points=tuple(points)).line() + "\n")

@@ -1,0 +1,348 @@
+"""The command line. Heavy libraries are imported inside the commands, so that help comes at once.
+
+Errors that a person can put right end in one sentence and exit code 2; Ctrl-C in 130; anything else is a bug of
+Rostok: one sentence, exit code 1, and the traceback in a file that the sentence names.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rostok import __version__
+from rostok.errors import RostokError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rostok.config import Settings
+    from rostok.progress import Watch
+    from rostok.runs import Run
+
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_STOPPED = 130  # what a shell expects of a program that Ctrl-C ended
+
+_app = typer.Typer(
+    name="rostok", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Grows small minds from thoughts: seeds, corpora, a swarm of experts, an ensemble, on one workstation.",
+    epilog="Begin with: rostok night runs/demo --profile demo")
+_seeds = typer.Typer(no_args_is_help=True, help="Write thought seeds, or show how the agents do it.")
+_corpus = typer.Typer(no_args_is_help=True, help="Grow corpora from the seeds.")
+_swarm = typer.Typer(no_args_is_help=True, help="Train the experts and measure what they learned.")
+_app.add_typer(_seeds, name="seeds")
+_app.add_typer(_corpus, name="corpus")
+_app.add_typer(_swarm, name="swarm")
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, such as runs/demo.")]
+Profile = Annotated[str | None, typer.Option(
+    help="demo (4 seeds × 200 pages) or night (100 × 1000); without it as the run was started.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file with settings.")]
+Theme = Annotated[str | None, typer.Option(help="What the seeds are about.")]
+Count = Annotated[int | None, typer.Option(help="How many seeds.")]
+Pages = Annotated[int | None, typer.Option(help="Pages of one corpus.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
+                                                       help="Any setting, such as models.base=./model.gguf.")]
+
+
+Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
+OptionalRun = Annotated[Path | None, typer.Argument(
+    metavar="RUN", help="Look for the models that this run uses; without it for the embedded ones.")]
+
+
+@dataclass
+class _Session:
+    """What the wrapper wants to know of the command that failed."""
+
+    folder: Path | None = None
+
+
+# ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@_app.command(epilog='Example: rostok night runs/lights --theme "lighthouses and keepers"')
+def night(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: ConfigFile = None,
+          theme: Theme = None, count: Count = None, pages: Pages = None, assignments: Assignments = None) -> None:
+    """All stages, from the theme to the report. The same command goes on where it was stopped."""
+    options = {"theme": theme, "author": {"count": count}, "corpus": {"pages": pages}}
+    with _writing(ctx, run, profile, config, options, assignments) as (opened, settings, console, watch):
+        from rostok.night import night as all_stages
+
+        all_stages(opened, settings, watch, console)
+
+
+@_seeds.command("author", epilog='Example: rostok seeds author runs/demo --count 4 --theme "a harbour town"')
+def seeds_author(ctx: typer.Context, run: RunFolder, count: Count = None, theme: Theme = None,
+                 profile: Profile = None, config: ConfigFile = None, assignments: Assignments = None) -> None:
+    """Let the agents write seeds until the library holds as many as asked for."""
+    options = {"theme": theme, "author": {"count": count}}
+    with _writing(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
+        from rostok.night import author_stage
+
+        author_stage(opened, settings, watch)
+
+
+@_seeds.command("graph", epilog="Example: rostok seeds graph > author.mmd")
+def seeds_graph() -> None:
+    """Print the agents' graph as a Mermaid diagram."""
+    _prepare()
+    from rostok.agents.graph import mermaid
+    from rostok.agents.team import Team
+    from rostok.config import AuthorSettings
+
+    nobody: Any = None  # drawing the graph asks no model
+    settings = AuthorSettings.model_validate({})
+    team = Team(engine=nobody, embedder=nobody, settings=settings, theme="", random_seed=0, model_sha256="")
+    typer.echo(mermaid(team, Path("seeds")).rstrip())
+
+
+@_corpus.command("build", epilog="Example: rostok corpus build runs/demo --pages 300")
+def corpus_build(ctx: typer.Context, run: RunFolder, pages: Pages = None, profile: Profile = None,
+                 config: ConfigFile = None, assignments: Assignments = None) -> None:
+    """Plan, write and check the pages of every seed in the library."""
+    options = {"corpus": {"pages": pages}}
+    with _writing(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
+        from rostok.night import corpus_stage
+
+        corpus_stage(opened, settings, watch)
+
+
+@_swarm.command("train", epilog="Example: rostok swarm train runs/demo --set training.rank=8")
+def swarm_train(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: ConfigFile = None,
+                assignments: Assignments = None) -> None:
+    """Train one expert per corpus, then measure all of them; what was trained already stays."""
+    with _writing(ctx, run, profile, config, {}, assignments) as (opened, settings, _, watch):
+        from rostok.night import swarm_stage
+
+        swarm_stage(opened, settings, watch)
+
+
+@_app.command(epilog='Example: rostok chat runs/demo "What does the lamp lead to?"')
+def chat(ctx: typer.Context, run: RunFolder, question: Question = None) -> None:
+    """Ask the swarm. The answer says which expert spoke, why, and what it remembered."""
+    from rostok.runs import Run
+
+    ctx.obj.folder = run
+    opened = Run(run)
+    settings = opened.read().settings
+    with opened.held(_command()):
+        _prepare(settings)
+        from rostok.ensemble.chat import chat as talk
+
+        talk(opened, settings, question, _console())
+
+
+@_app.command(epilog="Example: rostok report runs/demo --json")
+def report(ctx: typer.Context, run: RunFolder,
+           json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead.")] = False,
+           language: Annotated[str, typer.Option(help="Of the page: en or ru.")] = "en") -> None:
+    """Write report.html, or print its figures. Works at every stage of a run, also while it is at work."""
+    from rostok.runs import Run
+
+    ctx.obj.folder = run
+    _prepare()
+    if json_:
+        import json
+
+        from rostok.report.facts import facts
+
+        typer.echo(json.dumps(facts(Run(run)), ensure_ascii=False, indent=1))
+    else:
+        from rostok.report.page import write_report
+
+        typer.echo(write_report(Run(run), language=language))
+
+
+@_app.command(epilog="Example: rostok doctor runs/demo")
+def doctor(ctx: typer.Context, run: OptionalRun = None) -> None:
+    """What this machine has, and what would not work here and why."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from rostok.runs import Run
+
+    ctx.obj.folder = run
+    models = Run(run).read().settings.models if run is not None else None
+    _prepare()
+    from rostok.doctor import examine
+
+    marks = {True: Text("ok", "green"), None: Text("note", "yellow"), False: Text("missing", "bold red")}
+    table = Table("", "what", "found", box=None, pad_edge=False)
+    checks = examine(models, run)
+    for check in checks:
+        detail = Text(check.detail, overflow="fold")
+        if check.advice:
+            detail.append(f"\n→ {check.advice}", "italic")
+        table.add_row(marks[check.ok], Text(check.name), detail)
+    console = _console()
+    console.print(table)
+    missing = [check.name for check in checks if check.ok is False]
+    if missing:
+        raise RostokError(f"Rostok cannot work here yet; see above: {', '.join(missing)}.")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rostok {__version__}")
+        raise typer.Exit
+
+
+@_app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.",
+                                                callback=_print_version, is_eager=True)] = False) -> None:
+    pass
+
+
+# ── what the commands share ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _writing(ctx: typer.Context, folder: Path, profile: str | None, config: Path | None, options: dict[str, Any],
+             assignments: Sequence[str] | None) -> Iterator[tuple[Run, Settings, Console, Watch]]:
+    """Settle the settings, hold the run, and give the terminal back whatever happens."""
+    from rostok.config import resolve
+    from rostok.progress import Watch
+    from rostok.runs import Run
+
+    ctx.obj.folder = folder
+    run = Run(folder)
+
+    def settled() -> Settings:
+        saved = run.read().settings.model_dump(mode="json") if run.exists() else None
+        return resolve(profile=profile, file=config, saved=saved, options=options, assignments=assignments or ())
+
+    settled()  # a mistake is told before anything is written
+    with run.held(_command()):
+        settings = settled()  # another process may have changed the run before it let go
+        run.start(settings)
+        _prepare(settings)
+        console = _console()
+        with Watch(console) as watch:
+            yield run, settings, console, watch
+
+
+def _prepare(settings: Settings | None = None) -> None:
+    """Set the process's environment; the network is allowed only for a model that the user named by its hub id."""
+    from rostok.environment import prepare
+
+    if settings is None:
+        prepare()
+        return
+    from rostok.models import names_a_hub_model
+
+    prepare(allow_network=any(map(names_a_hub_model, (settings.models.base, settings.models.embedder))))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _command() -> str:
+    return " ".join(["rostok", *sys.argv[1:]])
+
+
+# ── the way out ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The console script `rostok`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode must not end a night
+    code = run_command(sys.argv[1:] if argv is None else argv)
+    sys.stdout.flush()
+    if code == _STOPPED and any(not thread.daemon for thread in threading.enumerate()[1:]):
+        sys.stderr.flush()
+        os._exit(code)  # a library's thread would keep the shell waiting; what is on disk is whole
+    sys.exit(code)
+
+
+def run_command(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code; every error has been told on stderr."""
+    session = _Session()
+    try:
+        code = _app(list(argv), prog_name="rostok", standalone_mode=False, obj=session)
+    except BaseException as error:  # noqa: BLE001  # the last place: whatever came becomes a sentence and a code
+        return _tell(error, session, argv)
+    if code == _STOPPED:  # Typer turns Ctrl-C into this code
+        return _tell(KeyboardInterrupt(), session, argv)
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: BaseException, session: _Session, argv: Sequence[str]) -> int:
+    if isinstance(error, SystemExit):  # Typer's answer to a closed pipe
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, KeyboardInterrupt):
+        _say("stopped; the same command goes on where it was")
+        return _STOPPED
+    sentence = _sentence(error)
+    if sentence is not None:
+        if sentence:
+            _say(sentence)
+        return 2
+    log = _crash_log(error, session, argv)
+    text = " ".join(str(error).split())[:200]
+    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    _say(f"this is a bug of Rostok ({what}). The traceback is in {log}; "
+         "what was finished is kept, and the same command goes on where it was.")
+    return 1
+
+
+def _sentence(error: BaseException) -> str | None:
+    """What a person can do about the error, None when it is a bug, "" when help was shown already."""
+    if isinstance(error, RostokError):
+        return str(error)
+    if isinstance(error.__cause__, RostokError):  # a library has wrapped it
+        return str(error.__cause__)
+    usage: Callable[[], str] | None = getattr(error, "format_message", None)
+    if usage is not None:  # Typer's errors of usage share this method, and no public class
+        context, text = getattr(error, "ctx", None), usage()
+        path = context.command_path if context is not None else "rostok"
+        return f"{text if text[-1:] in '.?!' else text + '.'} See: {path} --help" if text else ""
+    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+        return ("the memory was not enough. Close other programs, or lower models.sequences, models.context or "
+                "training.pages_per_step with --set; the same command goes on where it was.")
+    full = isinstance(error, OSError) and error.errno in _FULL_DISK
+    if full or (isinstance(error, sqlite3.OperationalError) and "disk" in str(error)):
+        return f"the disk refused a write ({error}). Free some space; the same command goes on where it was."
+    return None
+
+
+def _crash_log(error: BaseException, session: _Session, argv: Sequence[str]) -> str:
+    """Keep the traceback: in the run where there is one, else in a temporary file. Returns where it is."""
+    head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} rostok {__version__} {' '.join(argv)}\n"
+    text = head + "".join(traceback.format_exception(error)) + "\n"
+    try:
+        if session.folder is not None and (session.folder / "run.json").is_file():
+            path = session.folder / "crash.log"
+            with path.open("a", encoding="utf-8") as file:
+                file.write(text)
+            return str(path)
+        with tempfile.NamedTemporaryFile("w", prefix="rostok-crash-", suffix=".log", delete=False) as file:
+            file.write(text)
+            return file.name
+    except OSError as refused:
+        return f"no file, because that could not be written either ({refused})"
+
+
+def _say(sentence: str) -> None:
+    print(f"rostok: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The right seed, or nobody."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rostok.config import Settings
+from rostok.embedder import Embedder
+from rostok.ensemble import corpus
+from rostok.ensemble.keyword import Keyword
+from rostok.ensemble.measure import measure_router
+from rostok.ensemble.memory import Memory
+from rostok.ensemble.router import Router, calibrate, choose_threshold
+from rostok.errors import RunError
+from rostok.runs import Run
+from rostok.seeds.record import Seed
+
+scores = st.floats(-1, 1)
+
+
+@pytest.fixture
+def router(ready: Run, settings: Settings, seeds: list[Seed], memory: Memory) -> Router:
+    return Router(memory, settings.router, calibrate(ready, settings, memory, seeds).threshold)
+
+
+@pytest.mark.parametrize(("question", "place"), [
+    ("What does the queen do all day?", 0), ("Who throws out the drone?", 0), ("escapement", 1),
+    ("How does a pendulum move?", 1), ("What makes the dough rise in the dark?", 2), ("What feeds the crust?", 2),
+])
+def test_question_finds_its_seed(router: Router, seeds: list[Seed], question: str, place: int) -> None:
+    """Short questions share few words with whole pages; the nodes' glosses must catch them."""
+    route = router.route(question)
+    assert route.seed == seeds[place].id == next(iter(route.scores))
+    assert route.score >= route.threshold and sum(route.scores.values()) == pytest.approx(1)
+    assert list(route.scores.values()) == sorted(route.scores.values(), reverse=True)
+
+
+def test_router_abstains(router: Router, held_out_general: tuple[str, ...]) -> None:
+    """An expert that answers everything is 20 points worse than its base on general questions (adaptive-minds)."""
+    for question in (*held_out_general, "hello", "Tell me a joke."):
+        route = router.route(question)
+        assert route.seed is None and route.scores and route.score < route.threshold
+
+
+def test_measures_on_what_was_held_out(ready: Run, seeds: list[Seed], router: Router,
+                                       held_out_general: tuple[str, ...]) -> None:
+    """Figures over training pages would always be 1."""
+    figures = measure_router(ready, seeds, router, held_out_general)
+    assert set(figures) == {"top1", "abstain", "keyword_top1", "top1_without_abstaining"}
+    assert figures["top1"] >= 0.9 and figures["abstain"] == 1.0
+    strict = Router(router.memory, router.settings, 1.01)
+    closed = measure_router(ready, seeds, strict, held_out_general)
+    assert closed["top1"] == 0.0 and closed["top1_without_abstaining"] == figures["top1_without_abstaining"]
+    assert measure_router(ready, seeds, router, [])["abstain"] == 0.0
+
+
+def test_many_questions_at_once_go_where_each_goes_alone(router: Router) -> None:
+    """A batch in another order, or padded so that its vectors differ."""
+    questions = ["What does the queen do?", "Why is the sky blue?", "Is the rye field wide?"]
+    for one, many in zip(map(router.route, questions), router.routes(questions), strict=True):
+        assert (one.seed, list(one.scores)[:1]) == (many.seed, list(many.scores)[:1])
+        assert one.score == pytest.approx(many.score, abs=1e-3)
+    assert router.routes([]) == []
+
+
+def test_page_does_not_find_itself(ready: Run, memory: Memory, seeds: list[Seed]) -> None:
+    """Calibrated on pages that find themselves, the threshold would be near 1 and every question abstained."""
+    page = corpus.pages(ready, seeds[0].id, held_out=False)[0]
+    key = f"{seeds[0].id}:{page.spec}"
+    assert memory.nearest([page.text], 5)[0][0].id == key
+    without = memory.nearest([page.text], 5, without=[key])[0]
+    assert key not in [one.id for one in without] and len(without) == 5
+
+
+def test_calibration_is_kept_and_renewed(ready: Run, settings: Settings, seeds: list[Seed], memory: Memory,
+                                         general: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A threshold of another memory or other settings; and one that is lost must be told, not guessed."""
+    old = calibrate(ready, settings, memory, seeds)
+    assert old.kept >= settings.router.keep and old.rejected == 1.0 and old.general == general
+    assert calibrate(ready, settings, memory, seeds, general) == old
+    warmer = settings.model_copy(update={"router": settings.router.model_copy(update={"neighbours": 3})})
+    new = calibrate(ready, warmer, memory, seeds)
+    assert new.made_from != old.made_from and new.general == general
+    (ready.memory / "router.json").write_text("{")
+    with pytest.raises(RunError, match="rostok swarm train"):
+        calibrate(ready, settings, memory, seeds)
+    assert calibrate(ready, settings, memory, seeds, general) == old
+
+
+@given(st.lists(scores, min_size=1), st.lists(scores), st.floats(0.5, 0.99))
+def test_threshold_keeps_enough_and_rejects_most(positives: list[float], negatives: list[float],
+                                                 keep: float) -> None:
+    """A threshold off by one positive, or one that rejects fewer negatives than another that keeps as many."""
+    threshold = choose_threshold(positives, negatives, keep)
+
+    def kept(at: float) -> float:
+        return sum(score >= at for score in positives) / len(positives)
+
+    assert kept(threshold) >= keep - 1e-9
+    best = max((sum(score < at for score in negatives) for at in positives if kept(at) >= keep - 1e-9), default=0)
+    assert sum(score < threshold for score in negatives) >= best
+
+
+def test_another_strategy_takes_the_router_over(memory: Memory, settings: Settings, seeds: list[Seed]) -> None:
+    """The interface must be enough for a router that does not look at vectors."""
+    keyword = Keyword(seeds)
+    assert keyword.scores("the winding key and the dial", ()) == {seeds[1].id: 2.0}
+    assert keyword.scores("nothing of it", ()) == {}
+    router = Router(memory, settings.router, 0.2, keyword)
+    assert router.route("Where is the winding key?").seed == seeds[1].id
+    assert router.route("Why is the sky blue?").seed is None
+
+
+def test_equal_vectors_whatever_the_cache_holds(memory: Memory, embedder: Embedder) -> None:
+    """The cached vector of one question given for another."""
+    for text in ("one", "two", "one"):
+        assert memory.vector(text) == pytest.approx(embedder.embed([text])[0], abs=1e-5)
