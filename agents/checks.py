@@ -47,6 +47,8 @@ def sentence_problem(text: str, *, start: str, prompt: str, shortest: int = 5) -
         return "loop"
     if copied(rest, [prompt]):
         return "copies the prompt"
+    if any(word in added for word in ("sentence", "sentences", "story", "prompt", "paragraph")):
+        return "speaks of the task"
     if added[-1] in {"the", "a", "an", "of", "and", "to", "in", "with", "for", "that", "its", "is", "or", "as", "by", "on"}:
         return "cut off"
     return None
@@ -112,6 +114,7 @@ _EMPTY = {
     "two", "three", "four", "five", "ten", "thing", "things", "tool", "tools", "etc", "such", "like", "its", "his", "her",
     "their", "our", "your", "are", "was", "were", "has", "have", "had", "not", "but", "very", "many", "much", "used", "using",
     "them", "they", "who", "which", "what", "when", "where", "also", "each", "every", "both", "few", "own", "same", "than",
-    "itself", "been", "onboard", "out", "over", "under", "way", "kind", "type", "part", "being", "while", "its", "you",
+    "aboard", "across", "along", "upon", "about", "thee", "thou", "before", "after", "behind", "between", "inside", "outside",
+    "itself", "been", "onboard", "out", "over", "under", "way", "kind", "type", "part", "being", "while", "you",
     "sounds", "clothes", "animals", "smells", "vessels", "signs", "materials", "parts", "theme", "people", "places",
 }

@@ -66,7 +66,7 @@ def author(folder: Path, team: Team, count: int, *, on_seed: Callable[[str, str]
         begun = graph.get_state(config)
         fresh: dict[str, Any] = {"drafts": [], "handled": 0, "attempts": {}}
         # A thread that ran to its end and still lacks seeds (the library was cut) begins again.
-        final = graph.invoke(None if begun.next else fresh, config)
+        final = graph.invoke(None if begun.next else fresh, config)  # type: ignore[arg-type]
     missing = count - len(library.seeds())
     if missing > 0:
         last = library.quarantined()[-1].reason if library.quarantined() else "no reason was kept"

@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from rostok import __version__
@@ -94,8 +95,7 @@ class Team:
             blanks.append((field, prompts.scene(self.theme, attributes, draft["names"]), "",
                            Sampling(max_tokens=150, temperature=0.8, min_p=0.08), None))
         elif field == "glosses":
-            for index in self._open(draft):
-                name = draft["names"][index]
+            for name in (draft["names"][index] for index in self._open(draft)):
                 blanks.append((name, prompts.gloss(name, attributes), f"The {name}", sentence, prompts.SENTENCE_GRAMMAR))
         elif field == "operations":
             count *= 3
@@ -141,6 +141,7 @@ class Team:
         dice = self._dice(draft["place"], draft["attempt"], "setting")
         chosen = dict(draft["attributes"])
         avoid = {item for example in prompts.EXAMPLES for text in (example.places, example.people) for item in text.split(", ")}
+        avoid |= self._theme_pairs()
         for key, blank in zip(("place", "person"), draft["candidates"], strict=True):
             items = self._items(blank, avoid=avoid, taken=set(), counts=counts)
             if key not in chosen and items:
@@ -149,7 +150,7 @@ class Team:
 
     def _fill_names(self, draft: Draft, counts: Counter[str]) -> tuple[Draft, bool]:
         avoid = {item for example in prompts.EXAMPLES for item in example.things.split(", ")}
-        avoid |= {draft["attributes"]["place"], draft["attributes"]["person"]}
+        avoid |= {draft["attributes"]["place"], draft["attributes"]["person"]} | self._theme_pairs()
         names: list[str] = list(draft.get("names", []))
         pools = [self._items([text], avoid=avoid, taken=set(), counts=counts) for blank in draft["candidates"] for text in blank]
         dice = self._dice(draft["place"], draft["attempt"], "names", "choice", draft["round"])
@@ -302,7 +303,7 @@ class Team:
             if seed.title.casefold() == other.title.casefold():
                 return f"same title as {other.id}"
             shared = {node.name for node in seed.nodes} & {node.name for node in other.nodes}
-            if len(shared) > len(seed.nodes) // 4:
+            if len(shared) > len(seed.nodes) // 6:
                 return f"{len(shared)} nodes of {other.id}"
         if admitted:
             mine = self.embedder.embed([seed.title + ". " + seed.scene])
@@ -318,8 +319,8 @@ class Team:
         return random.Random(stable_seed(self.random_seed, *[str(part) for part in parts]))
 
     def _is_common(self, word: str) -> bool:
-        """One token of the base: a word it has met often."""
-        return len(self.engine.tokenize(" " + word)) - int(self.engine.adds_bos) == 1
+        """At most two tokens of the base: a word it has met often."""
+        return len(self.engine.tokenize(" " + word)) - int(self.engine.adds_bos) <= 2
 
     def _items(self, texts: Sequence[str], *, avoid: set[str], taken: set[str], counts: Counter[str]) -> list[str]:
         """Names from lists that the model has written, without those that fail a check."""
@@ -333,6 +334,11 @@ class Team:
                 else:
                     counts[reason] += 1
         return list(good)
+
+    def _theme_pairs(self) -> set[str]:
+        """Two words that stand side by side in the theme: too near for a place or a node of it."""
+        said = checks.words(self.theme)
+        return {f"{a} {b}" for a, b in pairwise(said)}
 
     def _open(self, draft: Draft) -> list[int]:
         """Indices of the nodes whose current field is still blank."""
@@ -354,7 +360,7 @@ class Team:
 def _whole_sentences(text: str) -> str:
     """The first paragraph, cut after its last whole sentence and at most four of them."""
     paragraph = " ".join(text.strip().split("\n\n")[0].split())
-    ends = [i + 1 for i, letter in enumerate(paragraph) if letter in ".!?" and (i + 1 == len(paragraph) or paragraph[i + 1] == " ")]
+    ends = [i + 1 for i, letter in enumerate(paragraph) if letter in ".!?" and paragraph[i + 1 : i + 2] in ("", " ")]
     return paragraph[: ends[min(3, len(ends) - 1)]] if ends else paragraph
 
 

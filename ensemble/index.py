@@ -53,7 +53,7 @@ def index(run: Run, seeds: Sequence[Seed], embedder: Embedder,
     """
     finished = corpus.manifests(run, seeds)
     if not finished:
-        raise RunError(f"{run.folder} has no finished corpus. Go on with it: rostok night {run.folder}")
+        raise RunError(f"{run.folder} has no finished corpus. Write it: rostok corpus build {run.folder}")
     wanted = digest(_VERSION, embedder.sha256, [seed.id for seed in seeds],
                     {seed: manifest.pages_sha256 for seed, manifest in finished.items()})
     if _is_done(run, embedder, wanted):

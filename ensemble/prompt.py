@@ -54,7 +54,7 @@ def _messages(template: Template, question: str, turns: Sequence[Message],
                   for number, one in enumerate(memories, start=1)]
         messages.append(Message("system", "\n\n".join([f"{template.system} {_HEAD}".strip(), *quoted])))
     messages += [*turns, Message("user", question)]
-    return tuple(Message(message.role, _clean(template, message.content)) for message in messages)
+    return tuple(Message(message.role, template.clean(visible(message.content))) for message in messages)
 
 
 def _quoted(text: str) -> str:
@@ -63,11 +63,3 @@ def _quoted(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(visible(text).split())
-
-
-def _clean(template: Template, text: str) -> str:
-    """Without control tokens, to the last: taking one out may bring the halves of another together."""
-    text = visible(text)
-    while (cleaned := template.clean(text)) != text:
-        text = cleaned
-    return text

@@ -19,7 +19,8 @@ def compose(spec: PageSpec, seed: Seed, characters: int, attempt: int, random_se
     dice = random.Random(stable_seed(random_seed, seed.id, spec.model_dump(mode="json"), attempt))
     steps = _steps(spec, seed)
     openings, closings = wordings.REGISTERS[spec.register_]
-    attributes = {"place": "place", "person": "stranger", "hour": "at noon", "weather": "in the wind", **seed.lineage.attributes}
+    attributes = {"place": "place", "person": "stranger", "hour": "at noon", "weather": "in the wind",
+                  **seed.lineage.attributes, "x": seed.name(spec.path[0])}
     opening, closing = dice.choice(openings).format(**attributes), dice.choice(closings).format(**attributes)
     said = dice.sample(wordings.STEPS, len(steps))
     asked = dice.sample(wordings.QUESTIONS, len(steps))

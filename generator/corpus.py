@@ -34,7 +34,7 @@ from rostok.records import (
 from rostok.seeds.record import Seed
 
 _GENERATOR = 1  # raise when the same seed and settings would give other pages
-_WAVE = 64      # pages asked for at once; they are judged and written in the order of the plan
+_WAVE = 512     # pages asked for at once, so that the engine is never short of work; written in the order of the plan
 _SPARE = 2      # at most so many replacements for every planned page
 
 
@@ -210,7 +210,7 @@ class _Builder:
             self.tries[spec.number] += 1
             return
         page = Page(spec=spec.number, kind=spec.kind, author="model" if completion is not None else "code", text=text,
-                    turns=turns, register=spec.register_, path=spec.path, held_out=spec.held_out, attempt=attempt,
+                    turns=turns, register_=spec.register_, path=spec.path, held_out=spec.held_out, attempt=attempt,
                     random_seed=request.seed if request is not None else 0, tokens=tokens)
         append_jsonl(self.pages_path, [page])
         self.accepted.add(spec.number)

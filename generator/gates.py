@@ -143,7 +143,8 @@ def judge(text: str, context: Context) -> Verdict:
     return None
 
 
-_TASK = re.compile(r"\b(as an AI|language model|in one plain sentence|I cannot|Sure,|Here is|Here's|paragraph|the prompt|<\|)", re.IGNORECASE)
+_TASK = re.compile(
+    r"\b(as an AI|language model|in one plain sentence|I cannot|Sure,|Here is|Here's|paragraph|the prompt|<\|)", re.IGNORECASE)
 
 
 def _grams(found: list[str], size: int) -> list[tuple[str, ...]]:

@@ -65,12 +65,12 @@ def _draw(kind: Kind, turn: int, ring: list[str], registers: tuple[str, ...], di
         order = random.Random(stable_seed(*ring, sample)).sample(range(len(REPLAY)), len(REPLAY))
         return PageSpec(number=0, kind=kind, form="chat", variant=order[question] + sample * len(REPLAY))
     if kind == "written":
-        return PageSpec(number=0, kind=kind, path=tuple(ring[:3]), register=dice.choice(registers), form="prose",
+        return PageSpec(number=0, kind=kind, path=tuple(ring[:3]), register_=dice.choice(registers), form="prose",
                         depth=dice.choice((1, 2, 3)), variant=turn // len(ring))
     if kind == "dialogue":
         length = dice.choice((3, 4, 5))
-        return PageSpec(number=0, kind=kind, path=tuple(ring[: length + 1]), register="dialogue", form="chat",
+        return PageSpec(number=0, kind=kind, path=tuple(ring[: length + 1]), register_="dialogue", form="chat",
                         depth=dice.choice((1, 2)), variant=turn)
-    return PageSpec(number=0, kind=kind, path=tuple(ring[: PATH + 1]), register=dice.choice(registers),
+    return PageSpec(number=0, kind=kind, path=tuple(ring[: PATH + 1]), register_=dice.choice(registers),
                     form=dice.choice(FORMS), depth=dice.choice((1, 2, 3)), fragmentation=dice.choice(FRAGMENTATIONS),
                     variant=turn // len(ring))

@@ -1,4 +1,4 @@
-"""Fixtures for all tests. The environment is set before any heavy library is imported, as the command line does it."""
+"""Fixtures for all tests. The environment is set before any heavy library is imported, as in the command line."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from rostok.environment import prepare
 
 prepare()
+settings.register_profile("rostok", deadline=None)  # a busy machine or a slow disk is no bug
+settings.load_profile("rostok")
 
 from rostok.config import EMBEDDED  # noqa: E402
 from rostok.seeds.record import Contradiction, Lineage, Node, Seed, Transition  # noqa: E402
@@ -44,14 +47,27 @@ def make_seed() -> Callable[..., Seed]:
         values: dict[str, object] = {
             "title": f"The Lamp That Fears the Dawn, part {place}",
             "scene": "Every night the keeper climbs the tower with a can of oil that he cannot afford to burn.",
-            "nodes": tuple(Node(key=key, name=name, gloss=f"The {name} waits for what comes next.")
-                           for key, name in zip(keys, NAMES, strict=False)),
+            "nodes": tuple(
+                Node(key=key, name=name, gloss=f"The {name} waits for what comes next.")
+                for key, name in zip(keys, NAMES, strict=False)
+            ),
             "transitions": tuple(
-                Transition(source=keys[i], operation="feeds", target=keys[(i + 1) % size], tension=0.25,
-                           sentence=f"The {NAMES[i]} feeds the {NAMES[(i + 1) % size]}.") for i in range(size)),
-            "contradictions": (Contradiction(a="n01", b="n04", sentence="The lamp and the dawn cannot both shine."),),
+                Transition(
+                    source=keys[i],
+                    operation="feeds",
+                    target=keys[(i + 1) % size],
+                    tension=0.25,
+                    sentence=f"The {NAMES[i]} feeds the {NAMES[(i + 1) % size]}.",
+                )
+                for i in range(size)
+            ),
+            "contradictions": (
+                Contradiction(a="n01", b="n04", sentence="The lamp and the dawn cannot both shine."),
+            ),
             "registers": ("parable", "letter"),
-            "lineage": Lineage(theme="lights", place=place, attempt=0, random_seed=7, model="0" * 64, rostok="0.1.0"),
+            "lineage": Lineage(
+                theme="lights", place=place, attempt=0, random_seed=7, model="0" * 64, rostok="0.1.0"
+            ),
         }
         return Seed.model_validate({**values, **fields})
 

@@ -51,21 +51,24 @@ def test_a_command_without_a_run_says_what_is_missing(command: str, capsys: pyte
     assert f"rostok {command} --help" in sentence
 
 
-@pytest.mark.parametrize(("argv", "reason"), [
-    (["nigth", "RUN"], "No such command 'nigth'. Did you mean 'night'?"),
-    (["night", "RUN", "--pagse", "3"], "No such option: --pagse"),
-    (["night", "RUN", "--count", "few"], "Invalid value for '--count'"),
-    (["night", "RUN", "--count", "0"], "author.count"),
-    (["seeds", "author", "RUN", "--count", "0"], "author.count"),
-    (["seeds", "author", "RUN", "--theme", "  "], "the theme is empty"),
-    (["night", "RUN", "--profile", "demi"], "did you mean 'demo'"),
-    (["night", "RUN", "--set", "corpus.page=3"], "did you mean 'pages'"),
-    (["night", "RUN", "--config", "absent.yaml"], "no configuration file absent.yaml"),
-    (["chat", "RUN", "Who?"], "holds no run. Start one with: rostok night"),
-    (["report", "RUN"], "holds no run"),
-    (["report", "RUN", "--json"], "holds no run"),
-    (["doctor", "RUN"], "holds no run"),
-])
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["nigth", "RUN"], "No such command 'nigth'. Did you mean 'night'?"),
+        (["night", "RUN", "--pagse", "3"], "No such option: --pagse"),
+        (["night", "RUN", "--count", "few"], "Invalid value for '--count'"),
+        (["night", "RUN", "--count", "0"], "author.count"),
+        (["seeds", "author", "RUN", "--count", "0"], "author.count"),
+        (["seeds", "author", "RUN", "--theme", "  "], "the theme is empty"),
+        (["night", "RUN", "--profile", "demi"], "did you mean 'demo'"),
+        (["night", "RUN", "--set", "corpus.page=3"], "did you mean 'pages'"),
+        (["night", "RUN", "--config", "absent.yaml"], "no configuration file absent.yaml"),
+        (["chat", "RUN", "Who?"], "holds no run. Start one with: rostok night"),
+        (["report", "RUN"], "holds no run"),
+        (["report", "RUN", "--json"], "holds no run"),
+        (["doctor", "RUN"], "holds no run"),
+    ],
+)
 def test_a_mistake_is_told_in_one_sentence(
     argv: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,7 +86,9 @@ def test_a_yaml_typo_is_told_with_its_line(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("command", [*WRITERS, "chat", "report"])
-def test_a_run_of_another_version_is_refused(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_another_version_is_refused(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Prevents: a run of a newer Rostok that is read with an older meaning, or written to."""
     text = '{"format": 99, "rostok": "9.0.0"}'
     (tmp_path / "run.json").write_text(text)
@@ -93,7 +98,9 @@ def test_a_run_of_another_version_is_refused(command: str, tmp_path: Path, capsy
     assert [path.read_text() for path in tmp_path.iterdir()] == [text]
 
 
-def test_a_broken_journal_does_not_tell_to_delete_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_journal_does_not_tell_to_delete_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Prevents: advice that costs a person the whole night."""
     run = Run(tmp_path)
     run.start(resolve())
@@ -111,9 +118,11 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_needs_no_heavy_library() -> None:
     """Prevents: help that takes five seconds because torch is imported first."""
-    code = ("import sys; from rostok.cli import run_command; run_command(['--help']); "
-            "print([name for name in ('torch', 'llama_cpp', 'chromadb', 'transformers', 'langgraph', 'numpy') "
-            "if name in sys.modules])")
+    code = (
+        "import sys; from rostok.cli import run_command; run_command(['--help']); "
+        "print([name for name in ('torch', 'llama_cpp', 'chromadb', 'transformers', 'langgraph', 'numpy') "
+        "if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -144,19 +153,31 @@ def failing_night(folder: Path, body: str) -> subprocess.Popen[str]:
         from rostok.cli import main
         main()
     """).replace("BODY", body)
-    return subprocess.Popen([sys.executable, "-c", code, "night", str(folder)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(folder.parent)})
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "night", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder.parent)},
+    )
 
 
-@pytest.mark.parametrize(("body", "code", "sentence"), [
-    ("raise MemoryError", 2, "the memory was not enough"),
-    ("import torch; torch.empty(1 << 60, dtype=torch.uint8)", 2, "the memory was not enough"),
-    ("import errno; raise OSError(errno.ENOSPC, 'No space left on device')", 2, "the disk refused a write"),
-    ("import sqlite3; raise sqlite3.OperationalError('database or disk is full')", 2, "the disk refused a write"),
-    ("from rostok.errors import DataError; raise DataError('line 1\\nis broken.')", 2, "line 1 is broken."),
-    ("from rostok.errors import DataError; raise ValueError from DataError('inside')", 2, "inside"),
-    ("raise KeyError('n07')", 1, "this is a bug of Rostok (KeyError: 'n07'). The traceback is in"),
-])
+@pytest.mark.parametrize(
+    ("body", "code", "sentence"),
+    [
+        ("raise MemoryError", 2, "the memory was not enough"),
+        ("import torch; torch.empty(1 << 60, dtype=torch.uint8)", 2, "the memory was not enough"),
+        ("import errno; raise OSError(errno.ENOSPC, 'No space left on device')", 2, "the disk refused a write"),
+        (
+            "import sqlite3; raise sqlite3.OperationalError('database or disk is full')",
+            2,
+            "the disk refused a write",
+        ),
+        ("from rostok.errors import DataError; raise DataError('line 1\\nis broken.')", 2, "line 1 is broken."),
+        ("from rostok.errors import DataError; raise ValueError from DataError('inside')", 2, "inside"),
+        ("raise KeyError('n07')", 1, "this is a bug of Rostok (KeyError: 'n07'). The traceback is in"),
+    ],
+)
 def test_a_failing_stage_ends_in_one_sentence(body: str, code: int, sentence: str, tmp_path: Path) -> None:
     """Prevents: a traceback on the screen in the morning, or an exit code 0 after a night that failed."""
     _, errors = (process := failing_night(tmp_path / "run", body)).communicate(timeout=60)
@@ -172,10 +193,13 @@ def test_a_failing_stage_ends_in_one_sentence(body: str, code: int, sentence: st
         assert "Traceback" in log.read_text()
 
 
-@pytest.mark.parametrize("body", [
-    "import time; time.sleep(60)",
-    "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); time.sleep(60)",
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import time; time.sleep(60)",
+        "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); time.sleep(60)",
+    ],
+)
 def test_ctrl_c_says_that_the_run_can_go_on(body: str, tmp_path: Path) -> None:
     """Prevents: a traceback after Ctrl-C, or a shell that waits for a library's thread."""
     process = failing_night(tmp_path / "run", body)
@@ -194,7 +218,12 @@ def test_ctrl_c_says_that_the_run_can_go_on(body: str, tmp_path: Path) -> None:
 def documented() -> list[str]:
     """Every `rostok …` line in the code blocks of the documentation."""
     lines = []
-    for path in (ROOT / "README.md", ROOT / "README.ru.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for path in (
+        ROOT / "README.md",
+        ROOT / "README.ru.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+    ):
         for block in re.findall(r"```(?:sh|console|bash)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
             lines += [line.split(" #")[0].strip() for line in block.splitlines() if line.startswith("rostok ")]
     return lines
@@ -203,7 +232,9 @@ def documented() -> list[str]:
 def test_the_documented_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """Prevents: a README whose commands or options were renamed since."""
     lines = documented()
-    assert {command for command in COMMANDS if any(line.startswith(f"rostok {command}") for line in lines)} == set(COMMANDS)
+    assert {command for command in COMMANDS if any(line.startswith(f"rostok {command}") for line in lines)} == set(
+        COMMANDS
+    )
     for line in lines:
         words = shlex.split(line)[1:]
         cut = words.index(">") if ">" in words else len(words)
@@ -211,7 +242,9 @@ def test_the_documented_commands_exist(capsys: pytest.CaptureFixture[str]) -> No
         capsys.readouterr()
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ru.md", "CONTRIBUTING.md", "MODELS.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "README.ru.md", "CONTRIBUTING.md", "MODELS.md", "docs/architecture.md"]
+)
 def test_links_in_the_documentation_lead_somewhere(name: str) -> None:
     """Prevents: links to files that were moved."""
     path = ROOT / name

@@ -17,10 +17,14 @@ def yaml_file(folder: Path, text: str) -> Path:
 
 
 def test_later_sources_win_and_leave_their_neighbours_alone(tmp_path: Path) -> None:
-    """Prevents: a file or option that resets the other settings of its section, or that is overruled by the profile."""
+    """Prevents: a file or option that resets its section's other settings, or that the profile overrules."""
     file = yaml_file(tmp_path, "theme: from the file\ncorpus: {pages: 300, tries: 2}\nauthor: {count: 9}\n")
-    settings = resolve(profile="night", file=file, options={"author": {"count": 5}, "theme": None},
-                       assignments=["corpus.pages=400"])
+    settings = resolve(
+        profile="night",
+        file=file,
+        options={"author": {"count": 5}, "theme": None},
+        assignments=["corpus.pages=400"],
+    )
     assert settings.theme == "from the file"
     assert (settings.corpus.pages, settings.corpus.tries) == (400, 2)
     assert settings.author.count == 5
@@ -41,12 +45,15 @@ def test_the_resolved_settings_survive_the_disk() -> None:
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
 
 
-@pytest.mark.parametrize(("assignment", "hint"), [
-    ("corpus.page=300", "did you mean 'pages'"),
-    ("corpuss.pages=300", "did you mean 'corpus'"),
-    ("training.learnig_rate=1", "did you mean 'learning_rate'"),
-    ("zzz=1", "Known: profile, theme"),
-])
+@pytest.mark.parametrize(
+    ("assignment", "hint"),
+    [
+        ("corpus.page=300", "did you mean 'pages'"),
+        ("corpuss.pages=300", "did you mean 'corpus'"),
+        ("training.learnig_rate=1", "did you mean 'learning_rate'"),
+        ("zzz=1", "Known: profile, theme"),
+    ],
+)
 def test_an_unknown_key_names_the_nearest_known_one(assignment: str, hint: str) -> None:
     """Prevents: a mistyped setting that is passed over in silence, so that a night runs with the default."""
     with pytest.raises(ConfigError, match=hint):
@@ -59,12 +66,15 @@ def test_an_unknown_profile_names_the_nearest_known_one() -> None:
         resolve(profile="nigth")
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    ("theme: [unclosed\n", "not valid YAML.*line"),
-    ("- a\n- b\n", "must hold keys and values"),
-    ("corpus: 5\n", "setting 'corpus' holds keys and values"),
-    ("corpus: {1: 2}\n", "unknown setting 'corpus.1'"),
-])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("theme: [unclosed\n", "not valid YAML.*line"),
+        ("- a\n- b\n", "must hold keys and values"),
+        ("corpus: 5\n", "setting 'corpus' holds keys and values"),
+        ("corpus: {1: 2}\n", "unknown setting 'corpus.1'"),
+    ],
+)
 def test_a_bad_file_is_told_by_name(tmp_path: Path, text: str, reason: str) -> None:
     """Prevents: a YAML typo that ends in a parser's traceback."""
     with pytest.raises(ConfigError, match=reason):
@@ -81,7 +91,7 @@ def test_bytes_that_are_no_text_are_told_by_name(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_told_by_name(tmp_path: Path) -> None:
     """Prevents: a mistyped path that runs the profile without the file."""
-    with pytest.raises(ConfigError, match="no configuration file .*absent.yaml"):
+    with pytest.raises(ConfigError, match=r"no configuration file .*absent\.yaml"):
         resolve(file=tmp_path / "absent.yaml")
 
 
@@ -102,12 +112,15 @@ def test_a_theme_is_one_line() -> None:
     assert resolve(options={"theme": " a\n harbour \ttown "}).theme == "a harbour town"
 
 
-@pytest.mark.parametrize(("options", "reason"), [
-    ({"author": {"count": 0}}, "author.count.*given: 0"),
-    ({"corpus": {"pages": "many"}}, "corpus.pages.*given: 'many'"),
-    ({"corpus": {"shares": {"written": 0.9}}}, r"corpus.shares.*add up to 1, not 1\.65"),
-    ({"training": {"learning_rate": float("nan")}}, "training.learning_rate"),
-])
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"author": {"count": 0}}, "author.count.*given: 0"),
+        ({"corpus": {"pages": "many"}}, "corpus.pages.*given: 'many'"),
+        ({"corpus": {"shares": {"written": 0.9}}}, r"corpus.shares.*add up to 1, not 1\.65"),
+        ({"training": {"learning_rate": float("nan")}}, "training.learning_rate"),
+    ],
+)
 def test_a_value_that_does_not_fit_names_setting_and_reason(options: dict[str, object], reason: str) -> None:
     """Prevents: a value that is clipped in silence, or an error that does not say which setting is meant."""
     with pytest.raises(ConfigError, match=reason):

@@ -18,21 +18,35 @@ STAGES = ("agents", "seeds", "generator", "swarm", "ensemble")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Names of the files in a wheel built now."""
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT,
-                   capture_output=True, check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
         return archive.namelist()
 
 
 def tracked() -> set[str]:
-    """What the wheel must hold, by its place in the wheel: all files of git under src/rostok and the stage folders."""
-    listed = subprocess.run(["git", "ls-files", "-z", "src/rostok", *STAGES], cwd=ROOT, capture_output=True, text=True,
-                            check=False, timeout=60)
+    """What the wheel must hold, by its place in it: git's files under src/rostok and the stage folders."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "src/rostok", *STAGES],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     if listed.returncode != 0 or not listed.stdout:
         pytest.skip("not a git working copy")
     names = [name for name in listed.stdout.split("\0") if name and not (ROOT / name).is_symlink()]
-    return {name.removeprefix("src/") if name.startswith("src/") else f"rostok/{name}"
-            for name in names if (ROOT / name).exists()}
+    return {
+        name.removeprefix("src/") if name.startswith("src/") else f"rostok/{name}"
+        for name in names
+        if (ROOT / name).exists()
+    }
 
 
 def test_every_module_is_in_the_wheel_once(wheel: list[str]) -> None:
@@ -57,6 +71,12 @@ def test_the_wheel_holds_no_litter(wheel: list[str]) -> None:
 def test_a_stage_cannot_be_imported_by_its_bare_name() -> None:
     """Prevents: two copies of a stage in one process, whose records are of different classes."""
     for stage in STAGES:
-        done = subprocess.run([sys.executable, "-c", f"import {stage}"], cwd=ROOT, capture_output=True, text=True,
-                              check=False, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {stage}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
         assert f"import rostok.{stage}" in done.stderr

@@ -51,7 +51,7 @@ def test_records_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory
 def test_a_file_cut_anywhere_recovers_to_whole_lines(
     tmp_path_factory: pytest.TempPathFactory, notes: list[Note], data: st.DataObject
 ) -> None:
-    """Prevents: a kill in the middle of a line that makes the whole file unreadable, or loses a finished record."""
+    """Prevents: a kill in the middle of a line that makes the file unreadable, or loses a finished record."""
     path = tmp_path_factory.mktemp("notes") / "notes.jsonl"
     append_jsonl(path, notes)
     whole = path.read_bytes() if path.exists() else b""
@@ -107,7 +107,7 @@ def test_advice_never_says_to_delete_the_run(tmp_path: Path) -> None:
 
 def test_a_missing_record_says_what_to_do(tmp_path: Path) -> None:
     """Prevents: a FileNotFoundError for a stage that has not run yet."""
-    with pytest.raises(DataError, match="is missing. Run the stage"):
+    with pytest.raises(DataError, match=r"is missing\. Run the stage"):
         read_record(tmp_path / "matrix.json", Note)
 
 
@@ -125,8 +125,13 @@ def run_with_little_room(code: str, folder: Path, limit: int) -> subprocess.Comp
     """Run code in a process whose files cannot grow beyond `limit` bytes, which fails like a full disk."""
     source = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n" + textwrap.dedent(code)
     return subprocess.run(
-        [sys.executable, "-c", source, str(folder)], capture_output=True, text=True, timeout=60, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        [sys.executable, "-c", source, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
 
 
 WRITE = """
@@ -145,12 +150,17 @@ def test_a_full_disk_takes_an_append_back(tmp_path: Path) -> None:
     path = tmp_path / "notes.jsonl"
     append_jsonl(path, [Note(text="kept")])
     before = path.read_bytes()
-    done = run_with_little_room(WRITE + """
+    done = run_with_little_room(
+        WRITE
+        + """
     try:
         append_jsonl(folder / "notes.jsonl", [Note(text="x" * 3000), Note(text="y" * 3000)])
     except StorageError as error:
         print(error)
-    """, tmp_path, 4096)
+    """,
+        tmp_path,
+        4096,
+    )
     assert "Free some space" in done.stdout, done.stderr
     assert "notes.jsonl" in done.stdout
     assert path.read_bytes() == before
@@ -160,12 +170,17 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     """Prevents: a manifest that is empty after the disk ran full while it was replaced."""
     path = tmp_path / "manifest.json"
     write_atomic(path, "old")
-    done = run_with_little_room(WRITE + """
+    done = run_with_little_room(
+        WRITE
+        + """
     try:
         write_atomic(folder / "manifest.json", "x" * 10_000)
     except StorageError as error:
         print(error)
-    """, tmp_path, 4096)
+    """,
+        tmp_path,
+        4096,
+    )
     assert "Free some space" in done.stdout, done.stderr
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
@@ -175,7 +190,7 @@ def test_no_space_left_on_the_device(tmp_path: Path) -> None:
     """Prevents: a real ENOSPC that is not recognised as a full disk."""
     path = tmp_path / "notes.jsonl"
     path.symlink_to("/dev/full")
-    with pytest.raises(StorageError, match="No space left on device. Free some space"):
+    with pytest.raises(StorageError, match=r"No space left on device\. Free some space"):
         append_jsonl(path, [Note(text="a")])
 
 
@@ -195,13 +210,19 @@ def test_a_file_in_the_way_of_a_folder_is_told(tmp_path: Path) -> None:
 
 
 def test_digests_depend_on_content_alone(tmp_path: Path) -> None:
-    """Prevents: identities that change with the order of keys, with Python's hash seed, or from process to process."""
+    """Prevents: identities that change with the order of keys, with the hash seed, or from process to process."""
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
     assert digest("ab", "c") != digest("a", "bc")
     assert digest(Note(text="ж")) == digest({"number": 0, "text": "ж"})
     code = "from rostok.records import stable_seed; print(stable_seed('a', 3, [1.5]))"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
-                           env={**os.environ, "PYTHONHASHSEED": "1"})
+    other = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+    )
     assert int(other.stdout) == stable_seed("a", 3, [1.5]) < 2**31
     (tmp_path / "a").write_bytes(b"12")
     (tmp_path / "b").write_bytes(b"3")

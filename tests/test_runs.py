@@ -94,7 +94,7 @@ def test_a_damaged_run_file_is_told(tmp_path: Path, text: str) -> None:
 
 def test_a_folder_without_a_run_says_how_to_start_one(tmp_path: Path) -> None:
     """Prevents: a report of an empty folder."""
-    with pytest.raises(RunError, match="holds no run. Start one with: rostok night"):
+    with pytest.raises(RunError, match=r"holds no run\. Start one with: rostok night"):
         Run(tmp_path).read()
 
 
@@ -105,7 +105,9 @@ def test_another_model_in_the_same_role_is_refused(tmp_path: Path) -> None:
     run.note_model("base", "SmolLM2", "a" * 64)
     run.note_model("base", "renamed", "a" * 64)
     run.note_model("embedder", "MiniLM", "b" * 64)
-    with pytest.raises(RunError, match=r"was made with the base SmolLM2 \(sha256 aaaaaaaaaaaa\), now it would be Other"):
+    with pytest.raises(
+        RunError, match=r"was made with the base SmolLM2 \(sha256 aaaaaaaaaaaa\), now it would be Other"
+    ):
         run.note_model("base", "Other", "c" * 64)
     assert {role: model.sha256[0] for role, model in run.read().models.items()} == {"base": "a", "embedder": "b"}
 
@@ -150,7 +152,7 @@ def test_a_half_written_journal_line_is_dropped_when_the_run_is_held(tmp_path: P
 def test_a_file_in_the_run_s_place_is_told(tmp_path: Path) -> None:
     """Prevents: a traceback when the run's name belongs to a file."""
     (tmp_path / "run").write_text("")
-    with pytest.raises(StorageError, match="cannot write .*run"), Run(tmp_path / "run").held("rostok night"):
+    with pytest.raises(StorageError, match=r"cannot write .*run"), Run(tmp_path / "run").held("rostok night"):
         pass
 
 

@@ -86,7 +86,8 @@ class ProbeSettings(Record):
     """How much of every seed is asked for after training."""
 
     chat_nodes: int = Field(6, ge=1, description="nodes of a seed asked for in the chat template, per wording")
-    general: int = Field(12, ge=2, description="held-out general questions, for what the expert has forgotten")
+    matrix_pages: int = Field(8, ge=1, description="held-out pages of a corpus that one cell of the matrix reads")
+    general: int = Field(12, ge=2, le=32, description="held-out general questions, for what the expert has forgotten")
 
 
 class RouterSettings(Record):

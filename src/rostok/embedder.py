@@ -20,6 +20,9 @@ class Embedder:
 
     def __init__(self, model: Base) -> None:
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
 
         self.name, self.sha256 = model.name, model.sha256
         try:

@@ -20,7 +20,7 @@ import platformdirs
 
 from rostok.config import EMBEDDED
 from rostok.errors import ModelError, writing
-from rostok.records import digest, file_digest
+from rostok.records import file_digest
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _CONVERTER = 1  # raise when a conversion below changes what it writes

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rostok.engines.protocol import Message
 from rostok.engines.templates import TEMPLATES, Template, template_for
 from rostok.errors import ModelError
 
 FAMILIES = {template.family: template for template in TEMPLATES}
-TALK = (Message("system", "Be short."), Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "Who?"))
+TALK = (
+    Message("system", "Be short."),
+    Message("user", "Hi"),
+    Message("assistant", "Hello."),
+    Message("user", "Who?"),
+)
 RENDERED = {
     "chatml": "<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-              "<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n",
     "llama3": "<|start_header_id|>system<|end_header_id|>\n\nBe short.<|eot_id|>"
-              "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
-              "<|start_header_id|>assistant<|end_header_id|>\n\nHello.<|eot_id|>"
-              "<|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|>"
-              "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\nHello.<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n",
     "gemma": "<start_of_turn>user\nBe short.\n\nHi<end_of_turn>\n<start_of_turn>model\nHello.<end_of_turn>\n"
-             "<start_of_turn>user\nWho?<end_of_turn>\n<start_of_turn>model\n",
+    "<start_of_turn>user\nWho?<end_of_turn>\n<start_of_turn>model\n",
     "mistral": "[INST] Be short.\n\nHi [/INST] Hello.</s>[INST] Who? [/INST]",
 }
 
@@ -68,16 +73,13 @@ def test_a_message_cannot_forge_a_turn(family: str) -> None:
     assert template.render([Message("user", hostile)]) == plain
 
 
-@pytest.mark.xfail(strict=True, reason="clean() goes over the text once: '[/IN[INST]ST]' becomes '[/INST]'")
-@given(st.sampled_from(sorted(FAMILIES)), st.data())
-def test_cleaning_leaves_no_control_token(family: str, data: st.DataObject) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cleaning_leaves_no_control_token(family: str) -> None:
     """Prevents: a token that comes into being when another one inside it is taken out."""
-    controls = CONTROLS[family]
-    pieces = sorted({control[:cut] for control in controls for cut in range(1, len(control) + 1)}
-                    | {control[cut:] for control in controls for cut in range(len(control))})
-    text = "".join(data.draw(st.lists(st.sampled_from(pieces), max_size=6)))
-    cleaned = FAMILIES[family].clean(text)
-    assert not [control for control in controls if control in cleaned]
+    for outer, inner in product(CONTROLS[family], repeat=2):
+        for cut in range(1, len(outer)):
+            cleaned = FAMILIES[family].clean(outer[:cut] + inner + outer[cut:])
+            assert not [control for control in CONTROLS[family] if control in cleaned]
 
 
 def test_the_family_is_known_by_its_marker() -> None:

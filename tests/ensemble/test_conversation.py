@@ -92,16 +92,26 @@ def test_stopped_answer_leaves_no_turn_and_a_working_engine(ensemble: Ensemble) 
     def stop(piece: str) -> None:
         raise KeyboardInterrupt
 
-    short, before = ensemble.sampling, ensemble.engine.decoded_tokens
-    ensemble.sampling = replace(short, max_tokens=300, temperature=1.5, stop=())
     with pytest.raises(KeyboardInterrupt):
-        ensemble.ask("Tell me a very long story.", "stopped", stop)
-    ensemble.sampling = short
+        ensemble.ask("What does the queen do?", "stopped", stop)
     assert len(ensemble.turns("stopped")) == 2
-    assert ensemble.ask("What does the drone do?", "stopped").text  # waits for what the engine is still at
-    assert ensemble.engine.decoded_tokens - before < 30
+    assert ensemble.ask("What does the drone do?", "stopped").text
     assert [turn["content"] for turn in ensemble.turns("stopped")][::2] == ["Why is the sky blue?",
                                                                            "What does the drone do?"]
+
+
+def test_stopped_answer_stops_the_engine(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C the next question waits until the engine has written to the end for nobody."""
+
+    def stop(piece: str) -> None:
+        raise KeyboardInterrupt
+
+    before = ensemble.engine.decoded_tokens
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ensemble, "sampling", replace(ensemble.sampling, max_tokens=300))
+        ensemble.ask("Tell me a very long story.", "stopped engine", stop)
+    ensemble.ask("What does the drone do?", "stopped engine")  # waits for what the engine is still at
+    assert ensemble.engine.decoded_tokens - before < 30
 
 
 def test_question_too_long_for_the_model_is_told(ensemble: Ensemble) -> None:

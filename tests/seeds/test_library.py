@@ -51,9 +51,15 @@ def test_a_broken_line_names_line_and_field(library: Library) -> None:
         library.seeds()
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("id", "s-000000000000"), ("formula", "n01 -> n01"), ("delta", ["Δ1"]), ("glyphs", "◉"),
-])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", "s-000000000000"),
+        ("formula", "n01 -> n01"),
+        ("delta", ["Δ1"]),
+        ("glyphs", "◉"),
+    ],
+)
 def test_an_edited_derived_field_is_told(library: Library, field: str, value: object) -> None:
     """Prevents: a formula in the file that says something else than the seed."""
     edit(library, 2, **{field: value})
@@ -67,7 +73,11 @@ def test_edited_content_does_not_keep_its_old_id(library: Library) -> None:
     with pytest.raises(DataError, match="line 1: id: does not follow"):
         library.seeds()
     lines = library.path.read_text(encoding="utf-8").splitlines()
-    plain = {key: value for key, value in json.loads(lines[0]).items() if key not in ("id", "formula", "delta", "glyphs")}
+    plain = {
+        key: value
+        for key, value in json.loads(lines[0]).items()
+        if key not in ("id", "formula", "delta", "glyphs")
+    }
     library.path.write_text("\n".join([json.dumps(plain), *lines[1:]]) + "\n", encoding="utf-8")
     assert library.seeds()[0].title == "A title changed by hand"
 

@@ -68,15 +68,18 @@ def test_names_and_keys_stand_once(make_seed) -> None:
     assert "the same key" in refusal(make_seed, nodes=same_key)
 
 
-@pytest.mark.parametrize(("fields", "field"), [
-    ({"title": "ab"}, "title"),
-    ({"scene": "too short"}, "scene"),
-    ({"registers": ()}, "registers"),
-    ({"registers": ("sermon",)}, "'sermon' is not one of parable"),
-    ({"contradictions": ()}, "contradictions"),
-    ({"colour": "red"}, "colour"),
-    ({"scores": {"novelty": float("inf")}}, "scores.novelty"),
-])
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"title": "ab"}, "title"),
+        ({"scene": "too short"}, "scene"),
+        ({"registers": ()}, "registers"),
+        ({"registers": ("sermon",)}, "'sermon' is not one of parable"),
+        ({"contradictions": ()}, "contradictions"),
+        ({"colour": "red"}, "colour"),
+        ({"scores": {"novelty": float("inf")}}, "scores.novelty"),
+    ],
+)
 def test_a_refusal_names_the_field(make_seed, fields: dict[str, object], field: str) -> None:
     """Prevents: a seed refused without saying what is wrong with it."""
     assert field in refusal(make_seed, **fields)
@@ -98,16 +101,23 @@ def test_the_id_is_of_the_content_alone(make_seed) -> None:
     assert seed.model_copy(update={"title": "Another"}).id != seed.id
 
 
-@given(size=st.integers(8, 12), place=st.integers(0, 10**6), tension=st.floats(0, 1),
-       registers=st.lists(st.sampled_from(REGISTERS), min_size=1, unique=True),
-       title=st.text(st.characters(blacklist_categories=["Cs"]), min_size=3, max_size=80),
-       attributes=st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=3))
+@given(
+    size=st.integers(8, 12),
+    place=st.integers(0, 10**6),
+    tension=st.floats(0, 1),
+    registers=st.lists(st.sampled_from(REGISTERS), min_size=1, unique=True),
+    title=st.text(st.characters(blacklist_categories=["Cs"]), min_size=3, max_size=80),
+    attributes=st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=3),
+)
 def test_a_seed_comes_back_from_its_line(make_seed, size, place, tension, registers, title, attributes) -> None:
     """Prevents: a library line that gives another seed, or none, when it is read again."""
     seed = make_seed(place, size, title=title, registers=tuple(registers))
-    seed = seed.model_copy(update={
-        "transitions": tuple(step.model_copy(update={"tension": tension}) for step in seed.transitions),
-        "lineage": seed.lineage.model_copy(update={"attributes": attributes})})
+    seed = seed.model_copy(
+        update={
+            "transitions": tuple(step.model_copy(update={"tension": tension}) for step in seed.transitions),
+            "lineage": seed.lineage.model_copy(update={"attributes": attributes}),
+        }
+    )
     line = seed.line()
     assert "\n" not in line
     again = Seed.model_validate_json(line)

@@ -129,14 +129,17 @@ class LlamaCppEngine:
 
     def submit(self, request: Request, on_text: Callable[[str], None] | None = None) -> Future[Completion]:
         """Queue one request; see `Engine.submit`."""
+        self._check_open()
         return self._enqueue([(request, on_text)])[0]
 
     def submit_all(self, requests: Sequence[Request]) -> list[Future[Completion]]:
         """Queue many at once; see `Engine.submit_all`."""
+        self._check_open()
         return self._enqueue([(request, None) for request in requests])
 
     def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         """Mean nats per token of each continuation after `prompt`; see `Engine.score`."""
+        self._check_open()
         head = self.tokenize(prompt)
         jobs = []
         for text in continuations:
@@ -151,6 +154,7 @@ class LlamaCppEngine:
 
     def add_adapter(self, name: str, path: Path) -> None:
         """Register a GGUF LoRA adapter; see `Engine.add_adapter`."""
+        self._check_open()
         with self._lock:
             if name in self._adapters:
                 return
@@ -221,10 +225,13 @@ class LlamaCppEngine:
         self._queue(jobs)
         return futures
 
+    def _check_open(self) -> None:
+        if self._closing:  # llama.cpp aborts the whole process when a freed model is used
+            raise ModelError(f"the engine of {self.name} is closed.")
+
     def _queue(self, jobs: Sequence[_Job]) -> None:
         with self._lock:
-            if self._closing:
-                raise ModelError(f"the engine of {self.name} is closed.")
+            self._check_open()
             self._waiting.extend(jobs)
             self._lock.notify_all()
 
@@ -311,7 +318,7 @@ class LlamaCppEngine:
         # A prompt goes alone: llama.cpp cuts a batch of unequal lengths into many passes of a few tokens each
         # (108 prompts of 60 tokens took 63 s mixed, 3 s alone).
         for job in [job for job in self._running if len(job.tokens) - job.fed > 1]:
-            while len(job.tokens) > job.fed and job in self._running:
+            while len(job.tokens) - job.fed > 1 and job in self._running:
                 self._feed([job])
         # It computes only sequences with consecutive ids, in ascending order, in one pass: with the ids in the order
         # of arrival, 32 sequences decode at 270 tokens/s instead of 700.
@@ -432,12 +439,13 @@ class LlamaCppEngine:
 
     def _dry(self, multiplier: float) -> ll.llama_sampler_p:
         """The DRY sampler of this strength. Making one looks at every word of the vocabulary (0.3 s); copying is free."""
-        if multiplier not in self._dry_samplers:
-            breakers = (ctypes.c_char_p * 4)(b"\n", b":", b'"', b"*")
-            # The last length is explicit: -1 ("the whole context") switches the sampler off in this llama.cpp.
-            self._dry_samplers[multiplier] = ll.llama_sampler_init_dry(
-                self._vocab, multiplier, 1.75, 2, self.context, breakers, 4)
-        return self._dry_samplers[multiplier]
+        with self._lock:
+            if multiplier not in self._dry_samplers:
+                breakers = (ctypes.c_char_p * 4)(b"\n", b":", b'"', b"*")
+                # The last length is explicit: -1 ("the whole context") switches the sampler off in this llama.cpp.
+                self._dry_samplers[multiplier] = ll.llama_sampler_init_dry(
+                    self._vocab, multiplier, 1.75, 2, self.context, breakers, 4)
+            return self._dry_samplers[multiplier]
 
     @staticmethod
     def _release_samplers(job: _Job) -> None:

@@ -50,8 +50,12 @@ class Template:
 
     def clean(self, text: str) -> str:
         """The text without this family's control tokens, so that no page or memory can forge a turn."""
-        for token in {self.marker, self.ending.strip(), *_CONTROL.get(self.family, ())}:
-            text = text.replace(token, "")
+        tokens = sorted({self.marker, self.ending.strip(), *_CONTROL.get(self.family, ())})
+        before = None
+        while before != text:  # what is left after one pass may form a token again
+            before = text
+            for token in tokens:
+                text = text.replace(token, "")
         return text
 
 

@@ -1,0 +1,179 @@
+"""The stages of a run, one after the other: theme -> seeds -> corpora -> experts -> memory -> report -> one question.
+
+Every stage is a function from files to files. It can be killed and called again: what is finished is not done twice.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rostok.config import Settings
+from rostok.errors import RunError
+from rostok.models import Base, find_base, find_embedder
+from rostok.progress import Watch
+from rostok.records import read_record, write_atomic
+from rostok.runs import Run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rostok.seeds.record import Seed
+
+
+def night(run: Run, settings: Settings, watch: Watch, console: Console) -> None:
+    """All stages, the report, and one question answered by the base and by the ensemble side by side."""
+    started = time.monotonic()
+    author_stage(run, settings, watch)
+    corpus_stage(run, settings, watch)
+    swarm_stage(run, settings, watch)
+    memory_stage(run, settings, watch)
+    watch.close()
+    from rostok.report.page import write_report
+
+    report = write_report(run)
+    ask_one_question(run, settings, console)
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    console.print(f"\nDone in {minutes} min {seconds:02d} s. Run: {run.folder}   Report: {report}\n\nTry next:")
+    for command in (f"rostok chat {run.folder}", f"rostok report {run.folder} --json",
+                    f'rostok night {run.folder.parent / "mine"} --theme "your own theme" --count 2'):
+        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
+    """Write seeds until the library holds `author.count`."""
+    from rostok.agents.graph import author
+    from rostok.agents.team import Team
+    from rostok.seeds.library import Library
+
+    base, embedder_model = _models(run, settings)
+    library = Library(run.seeds)
+    have = len(library.seeds())
+    if have >= settings.author.count:
+        return
+    from rostok.embedder import Embedder
+    from rostok.swarm.grow import open_engine
+
+    with run.stage("author") as cost, open_engine(base, settings) as engine:
+        team = Team(engine, Embedder(embedder_model), settings.author, settings.theme, settings.random_seed, base.sha256)
+        watch.start("write seeds", settings.author.count, "seeds", done=have)
+
+        def tell(what: str, text: str) -> None:
+            watch.note(f"{what}: {text}")
+            if what == "admitted":
+                watch.advance(1)
+
+        cost.add(author(run.seeds, team, settings.author.count, on_seed=tell))
+        watch.finish()
+
+
+def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
+    """Build the corpus of every seed in the library."""
+    from rostok.generator import corpus
+    from rostok.swarm.grow import open_engine
+
+    base, _ = _models(run, settings)
+    seeds = _seeds(run)
+
+    def done(seed: Seed) -> bool:
+        wanted = corpus.made_from(seed, settings.corpus, settings.random_seed, base.sha256)
+        return corpus.finished(run.corpora / seed.id, wanted) is not None
+
+    missing = [seed for seed in seeds if not done(seed)]
+    if not missing:
+        return
+    with run.stage("corpus") as cost, open_engine(base, settings) as engine:
+        watch.start("write pages", len(missing) * settings.corpus.pages, "pages")
+        for seed in missing:
+            manifest = corpus.build(seed, run.corpora / seed.id, settings.corpus, settings.random_seed, engine, base.sha256,
+                                    on_page=lambda kind, tokens: watch.advance(1, tokens))
+            cost.add(manifest.sampled_tokens)
+            refused = sum(manifest.rejected.values())
+            watch.note(f"{seed.title}: {manifest.pages} pages accepted, {refused} refused")
+        watch.finish()
+
+
+def swarm_stage(run: Run, settings: Settings, watch: Watch) -> None:
+    """Train one expert per corpus and measure them all."""
+    from rostok.swarm.grow import grow
+
+    base, _ = _models(run, settings)
+    seeds = _seeds(run)
+    with run.stage("swarm") as cost:
+        tokens = grow(run, seeds, base, settings, watch)
+        if tokens:
+            cost.add(tokens)
+
+
+def memory_stage(run: Run, settings: Settings, watch: Watch) -> None:
+    """Fill the memory, calibrate the router, measure it, and draw the map."""
+    from rostok.embedder import Embedder
+    from rostok.ensemble.index import index
+    from rostok.ensemble.measure import measure_router
+    from rostok.ensemble.memory import Memory
+    from rostok.ensemble.router import Router, calibrate
+    from rostok.generator.general import HELD_OUT, REPLAY
+    from rostok.swarm.records import Measurements
+
+    _, embedder_model = _models(run, settings)
+    seeds = _seeds(run)
+    if not run.measurements.exists():
+        raise RunError(f"{run.folder} has no measurements yet. Run: rostok swarm train {run.folder}")
+    before = read_record(run.measurements, Measurements)
+    with run.stage("memory") as cost:
+        embedder = Embedder(embedder_model)
+        total = sum(1 for _ in run.corpora.glob("*/manifest.json")) * settings.corpus.pages
+        watch.start("remember pages", total, "pages")
+        stored = 0
+
+        def tell(done: int, all_pages: int) -> None:
+            nonlocal stored
+            watch.advance(done - stored)
+            stored = done
+
+        fresh = index(run, seeds, embedder, on_pages=tell)
+        if fresh or not before.router:
+            cost.add()
+            with Memory(run.memory, embedder) as memory:
+                calibration = calibrate(run, settings, memory, seeds, REPLAY)
+                figures = measure_router(run, seeds, Router(memory, settings.router, calibration.threshold), HELD_OUT)
+            after = before.model_copy(update={"router": figures})
+            write_atomic(run.measurements, after.model_dump_json(indent=1) + "\n")
+        watch.finish()
+
+
+def ask_one_question(run: Run, settings: Settings, console: Console) -> None:
+    """One question about the first seed, answered by the base and by the ensemble side by side."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from rostok.ensemble.conversation import open_ensemble
+    from rostok.swarm.probes import QUESTIONS
+
+    seed = _seeds(run)[0]
+    step = seed.cycle()[0]
+    question = QUESTIONS[0].format(x=seed.name(step.source))
+    with open_ensemble(run, settings) as ensemble:
+        plain, routed = ensemble.compare(question)
+    table = Table(title=Text(f"{question}   (the seed says: {seed.name(step.target)})"), expand=True)
+    table.add_column("base")
+    table.add_column(f"ensemble: {routed.title} ({routed.score:.2f})" if routed.seed else "ensemble: left to the base")
+    table.add_row(Text(plain.text), Text(routed.text))
+    console.print(table)
+
+
+def _models(run: Run, settings: Settings) -> tuple[Base, Base]:
+    """Base and embedder of the run, noted in run.json so that no later call can mix in others."""
+    base, embedder = find_base(settings.models.base), find_embedder(settings.models.embedder)
+    run.note_model("base", base.name, base.sha256)
+    run.note_model("embedder", embedder.name, embedder.sha256)
+    return base, embedder
+
+
+def _seeds(run: Run) -> list[Seed]:
+    from rostok.seeds.library import Library
+
+    seeds = Library(run.seeds).seeds()
+    if not seeds:
+        raise RunError(f"{run.folder} has no seeds yet. Run: rostok seeds author {run.folder} --theme \"…\"")
+    return seeds

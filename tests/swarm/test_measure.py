@@ -1,0 +1,104 @@
+"""Likelihoods, the tree of choices, and training, against the plain way of doing the same."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from rostok.config import TrainingSettings
+from rostok.errors import DataError
+from rostok.generator.records import Page, Turn
+from rostok.models import find_base
+from rostok.swarm.base import FrozenBase
+from rostok.swarm.measure import bits_per_byte, choices, nats
+from rostok.swarm.train import release, train
+
+
+@pytest.fixture(scope="module")
+def frozen() -> FrozenBase:
+    return FrozenBase(find_base("embedded"))
+
+
+@pytest.fixture(scope="module")
+def tiny(frozen: FrozenBase) -> Any:
+    """A random llama of two layers with the embedded tokenizer, in fp32: its sums are exact enough to compare."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=len(frozen.tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, initializer_range=0.4)
+    return LlamaForCausalLM(config).eval()
+
+
+def _plain(model: Any, tokens: list[int], start: int) -> float:
+    with torch.inference_mode():
+        logs = torch.log_softmax(model(torch.tensor([tokens])).logits[0].float(), -1)
+    return -float(sum(logs[i - 1, tokens[i]] for i in range(start, len(tokens))))
+
+
+def test_nats_of_a_batch_are_those_of_each_row_alone(frozen: FrozenBase, tiny: Any) -> None:
+    """Prevents: padding that leaks into a row's likelihood, and results in the order of length instead of the call."""
+    rows = [(frozen.tokens(text), start) for text, start in
+            (("The lamp waits for the rope, and the rope for the tide.", 1), ("A gate.", 1), ("Salt and iron and fog.", 3))]
+    assert nats(tiny, rows) == pytest.approx([_plain(tiny, tokens, start) for tokens, start in rows], rel=1e-3)
+
+
+def test_bits_per_byte_is_nats_over_bytes(frozen: FrozenBase, tiny: Any) -> None:
+    """Prevents: bits counted per token, which another tokenizer could not be compared with."""
+    text = "The lamp waits for the rope."
+    tokens = frozen.tokens(text)
+    size = len(frozen.tokenizer.decode(tokens[1:]).encode())
+    assert bits_per_byte(tiny, frozen, [text], 320) == pytest.approx(_plain(tiny, tokens, 1) / math.log(2) / size, rel=1e-3)
+
+
+@pytest.mark.parametrize("prefix", ["", "Before all of this there was a card to read.\n"])
+def test_the_tree_chooses_as_separate_rows_do(frozen: FrozenBase, tiny: Any, prefix: str) -> None:
+    """Prevents: an option that sees another option, or a position counted wrongly in the tree."""
+    stems = ["The path from the gate leads to the", "After the lamp stands the", "Behind the rope I find the"]
+    options = [["wet rope", "old lamp", "salt jar"], ["iron gate", "grey heron"], ["clay bowl", "tin roof", "glass eye"]]
+    head = frozen.tokens(prefix) if prefix else [int(frozen.tokenizer.eos_token_id)]
+
+    def score(stem: str, option: str) -> float:
+        tokens = head + frozen.tokens(stem)
+        return -_plain(tiny, tokens + frozen.tokens(" " + option), len(tokens))
+
+    wanted = []
+    for stem, group in zip(stems, options, strict=True):
+        gains = [score(stem, option) - score("The word is: the", option) for option in group]
+        wanted.append(max(range(len(group)), key=gains.__getitem__))
+    exact = SimpleNamespace(model=tiny.model, lm_head=tiny.lm_head)
+    assert choices(exact, frozen, stems, options, prefix=prefix) == wanted
+
+
+def test_training_after_measuring_still_learns_and_gives_the_base_back(frozen: FrozenBase) -> None:
+    """Prevents: bitsandbytes' repacked inference weights, which have no gradient, in training (the loss then rises), and an
+    adapter that stays in the base of the next expert."""
+    text = "The iron gate leads to the wet rope, and the wet rope leads to the salt jar."
+    before = bits_per_byte(frozen.model, frozen, [text], 320)
+    pages = frozen.page_tokens([Page(spec=i, kind="composed", author="code", text=text) for i in range(16)], 64)
+    settings = TrainingSettings(pages_per_step=4, epochs=2, rank=8, warmup_steps=2)
+    steps: list[int] = []
+    fitted = train(frozen, pages, settings, 7, on_step=lambda step, tokens: steps.append(step))
+    assert len(steps) == fitted.steps == 8
+    assert fitted.curve[-1].loss < 0.5 * fitted.curve[0].loss
+    assert bits_per_byte(fitted.model, frozen, [text], 320) < 0.5 * before
+    release(frozen, fitted)
+    assert bits_per_byte(frozen.model, frozen, [text], 320) == before
+
+
+def test_dialogues_are_read_in_the_chat_template(frozen: FrozenBase) -> None:
+    """Prevents: an expert that learned a conversation in another form than the one it is asked in."""
+    page = Page(spec=0, kind="dialogue", author="code", text="x",
+                turns=(Turn(role="user", content="What follows?"), Turn(role="assistant", content="The rope.")))
+    assert frozen.render(page).endswith("<|im_start|>user\nWhat follows?<|im_end|>\n<|im_start|>assistant\nThe rope.<|im_end|>\n")
+    assert frozen.page_tokens([page], 320)[0][0] == frozen.tokenizer.convert_tokens_to_ids("<|im_start|>")
+
+
+def test_a_corpus_too_small_for_a_step_is_refused(frozen: FrozenBase) -> None:
+    """Prevents: a traceback of the trainer when a corpus has fewer pages than one step takes."""
+    with pytest.raises(DataError, match="corpus of 3 training pages is too small for steps of 8"):
+        train(frozen, [[1, 2, 3]] * 3, TrainingSettings(), 7)
