@@ -1,5 +1,6 @@
 # make run   installs Rostok into .venv and grows the demo swarm in runs/demo
 # make test  installs it for development into the same .venv and runs all tests
+# make bench-engine  tokens/s beside the one-at-a-time call
 # make lint  ruff and mypy;  make check  lint, then test;  make clean  removes .venv and what tools left behind
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -7,7 +8,7 @@ BIN := .venv/bin
 STAGES := agents seeds generator swarm ensemble
 SOURCES := pyproject.toml $(shell find src $(STAGES) -type f ! -name '*.pyc')
 
-.PHONY: run test lint check clean
+.PHONY: run test lint check bench-engine clean
 .DELETE_ON_ERROR:
 
 run: .venv/.installed
@@ -21,6 +22,9 @@ lint: .venv/.installed-dev
 	$(BIN)/mypy
 
 check: lint test
+
+bench-engine: .venv/.installed-dev
+	$(BIN)/python bench/engine.py
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,11 +23,11 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy, Send
 from pydantic import ValidationError
 
-from rostok.agents.team import FIELDS, AuthorError, Draft, Team
+from rostok.agents.team import FIELDS, ROUNDS, AuthorError, Draft, Team
 from rostok.records import digest, problems
 from rostok.seeds.library import Library
 
-_STEPS_OF_A_DRAFT = 2 * 4 * len(FIELDS) + 8
+_STEPS_OF_A_DRAFT = 2 * ROUNDS * len(FIELDS) + 8
 
 
 class _AuthorState(TypedDict):

@@ -26,7 +26,7 @@ from rostok.seeds.record import REGISTERS, Contradiction, Lineage, Node, Seed, T
 
 Draft = dict[str, Any]
 FIELDS = ("setting", "names", "title", "scene", "glosses", "operations", "steps", "clashes")
-ROUNDS = 4  # fresh samples for a field before the draft is given up
+ROUNDS = 6  # fresh samples for a field before the draft is given up
 
 
 @dataclass(frozen=True)
@@ -319,8 +319,8 @@ class Team:
         return random.Random(stable_seed(self.random_seed, *[str(part) for part in parts]))
 
     def _is_common(self, word: str) -> bool:
-        """At most two tokens of the base: a word it has met often."""
-        return len(self.engine.tokenize(" " + word)) - int(self.engine.adds_bos) <= 2
+        """One token of the base: a word it has met often (with two, "aye yacht" and "araft ship" pass)."""
+        return len(self.engine.tokenize(" " + word)) - int(self.engine.adds_bos) == 1
 
     def _items(self, texts: Sequence[str], *, avoid: set[str], taken: set[str], counts: Counter[str]) -> list[str]:
         """Names from lists that the model has written, without those that fail a check."""

@@ -178,8 +178,7 @@ class _Builder:
             names = [self.seed.name(key) for key in spec.path]
             form = wordings.WRITTEN_FORMS[spec.register_]
             task = wordings.DEPTHS[spec.depth].format(form=form, x=names[0], y=names[1], z=names[2])
-            return Request((Message("system", f"You are a patient writer. You know this world:\n{self.seed.card()}"),
-                            Message("user", task)),
+            return Request((Message("system", _brief(self.seed)), Message("user", task)),
                            Sampling(max_tokens=170, temperature=0.8, min_p=0.08), seed=dice, shared=1)
         if spec.kind == "replay":
             question = REPLAY[spec.variant % len(REPLAY)]
@@ -244,6 +243,13 @@ def training_pages(folder: Path) -> tuple[Sequence[Page], Sequence[Page]]:
     check_pages(folder, manifest)
     pages = read_jsonl(folder / "pages.jsonl", Page)
     return [page for page in pages if not page.held_out], [page for page in pages if page.held_out]
+
+
+def _brief(seed: Seed) -> str:
+    """What every written page's prompt begins with. Short: with all glosses in it the attention over the prompt costs
+    more than the page (docs/experiments.md)."""
+    path = ", then ".join(f"the {seed.name(step.source)}" for step in seed.cycle())
+    return f"You are a patient writer. You know this world. {seed.scene} The path goes round: {path}, and again from the start."
 
 
 def _card(seed: Seed, manifest: Manifest) -> str:

@@ -113,8 +113,8 @@ WRITTEN_FORMS = {
     "proof sketch": "a paragraph that argues step by step", "court record": "a paragraph of a witness statement",
 }
 DEPTHS = {
-    1: "Write {form} about the {x} and how it leads to the {y}, and then to the {z}.",
-    2: "Inside that scene something smaller happens, with the {x} and the {y}. Write {form} about it; the {z} comes at the end.",
+    1: "Write {form} about the {x} and how it leads to the {y}, and then to the {z}. Write at least six sentences.",
+    2: "Inside that scene something smaller happens, with the {x} and the {y}. Write {form} about it; the {z} comes at the end. Write at least six sentences.",
     3: "Look closer still: one gesture, with the {x} in it. Write {form} in which the {x} leads to the {y}; leave the {z} unsaid until "
-       "the last sentence.",
+       "the last sentence. Write at least six sentences.",
 }

@@ -25,7 +25,9 @@ class FrozenBase:
     def __init__(self, base: Base) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         folder = training_folder(base)
         quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
         device = "cuda:0" if torch.cuda.is_available() else "cpu"  # the GPU way was not run here

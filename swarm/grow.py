@@ -16,7 +16,7 @@ from rostok.config import Settings
 from rostok.engines.llamacpp import LlamaCppEngine
 from rostok.engines.protocol import Message, Request, Sampling
 from rostok.errors import DataError, RunError, writing
-from rostok.generator.corpus import training_pages
+from rostok.generator.corpus import check_pages, training_pages
 from rostok.generator.general import HELD_OUT
 from rostok.generator.records import Manifest, Page
 from rostok.models import Base, base_config, serving_file
@@ -69,6 +69,7 @@ def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch:
         if not path.exists():
             raise RunError(f"the corpus of {seed.id} ({seed.title}) is not built yet. Run: rostok corpus build {run.folder}")
         manifests[seed.id] = read_record(path, Manifest)
+        check_pages(path.parent, manifests[seed.id])
     origins = {seed.id: origin(base, manifests[seed.id], settings) for seed in seeds}
     everything = digest(origins, settings.probes, _SWARM)
     missing = [seed for seed in seeds if _finished(run, seed, origins[seed.id]) is None]

@@ -27,7 +27,7 @@ class ModelSettings(Record):
     base: str = Field(EMBEDDED, description="`embedded`, a GGUF file, a local folder, or a Hugging Face id")
     embedder: str = Field(EMBEDDED, description="`embedded`, a local sentence-transformers folder, or a Hugging Face id")
     threads: int = Field(0, ge=0, description="threads of the engine; 0 takes all cores this process may use")
-    sequences: int = Field(32, ge=1, le=256, description="completions in flight at once")
+    sequences: int = Field(48, ge=1, le=256, description="completions in flight at once")
     context: int = Field(1024, ge=256, description="tokens of one sequence: prompt and completion together")
 
 
@@ -76,8 +76,8 @@ class TrainingSettings(Record):
     learning_rate: float = Field(2e-3, gt=0)
     warmup_steps: int = Field(8, ge=0)
     decay_share: float = Field(0.15, ge=0, le=1, description="last part of the steps, in which the rate falls to 0")
-    epochs: float = Field(1.6, gt=0, le=100)
-    pages_per_step: int = Field(8, ge=1)
+    epochs: float = Field(1.0, gt=0, le=100)
+    pages_per_step: int = Field(4, ge=1)
     max_tokens: int = Field(320, ge=32, description="a page longer than this is cut for training")
     clip: float = Field(1.0, gt=0)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 
 _QUIET = {
     "ANONYMIZED_TELEMETRY": "False",          # chromadb
@@ -17,7 +19,7 @@ _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "GGML_LOG_LEVEL": "error",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
 }
 
 
@@ -29,6 +31,8 @@ def prepare(*, allow_network: bool = False) -> None:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses an optional kernel package on every start
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\..*")
     offline = "0" if allow_network else "1"
     os.environ.setdefault("HF_HUB_OFFLINE", offline)
     os.environ.setdefault("TRANSFORMERS_OFFLINE", offline)

@@ -100,12 +100,35 @@ class Run:
         """Create the run, or bring the settings of an existing one up to date. Call with the lock held."""
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         old = self.read() if self.exists() else None
-        if old is not None and old.settings == settings:
-            return
+        if old is not None:
+            if old.settings == settings:
+                return
+            self._refuse_changes(old.settings, settings)
         new = RunFile(
             format=FORMAT, rostok=__version__, created=old.created if old else now, settings=settings,
             versions=installed_versions(), models=old.models if old else {})
         write_atomic(self.file, new.model_dump_json(indent=1) + "\n")
+
+    def _refuse_changes(self, old: Settings, new: Settings) -> None:
+        """Settings that finished work depends on stay as they were; raises `RunError` naming setting, old and new value."""
+        fixed = {
+            self.seeds / "library.jsonl": ("theme", "language", "random_seed", "author.nodes", "author.candidates"),
+            self.corpora: ("corpus", "random_seed"),
+            self.registry: ("training", "random_seed"),
+        }
+        before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+        for made, names in fixed.items():
+            if not made.exists():
+                continue
+            for name in names:
+                section, _, key = name.partition(".")
+                a, b = (values[section][key] if key else values[section] for values in (before, after))
+                if a != b and isinstance(a, dict):
+                    key = next(part for part in a if a[part] != b[part])
+                    a, b, name = a[key], b[key], f"{section}.{key}"
+                if a != b:
+                    raise RunError(f"setting '{name}' is {b!r} now, but what lies in {made} was made with {a!r}. "
+                                   f"Leave the setting as it was, use a new run folder, or delete {made} to make it again.")
 
     def note_model(self, role: str, name: str, sha256: str) -> None:
         """Write a model's hash into run.json.

@@ -9,7 +9,8 @@ from rostok.agents import checks
 
 @pytest.mark.parametrize(("name", "reason"), [
     ("iron gate", None), ("gate", "not two words"), ("gate gate", "not two words"), ("clay bowl", "copies an example"),
-    ("wet rope", "word used twice"), ("the gate", "empty word"), ("quietly gate", "empty word"), ("iron gates", "no singular noun"),
+    ("wet rope", "word used twice"), ("the gate", "empty word"), ("quietly gate", "empty word"),
+    ("iron gates", "no singular noun"),
     ("boat rowing", "no singular noun"), ("iron xqzv", "no common word"),
 ])
 def test_names(name: str, reason: str | None) -> None:

@@ -69,7 +69,7 @@ def test_a_killed_author_goes_on_where_it_was(base_gguf: Path, tmp_path: Path) -
         seeds = Library(tmp_path).seeds()
         assert [seed.id for seed in seeds][: len(before)] == before
         assert sorted(seed.lineage.place for seed in seeds) == [0, 1]
-        assert (0, 0) not in CountingTeam.begun and (1, 0) not in CountingTeam.begun  # noqa: PT018
+        assert (0, 0) not in CountingTeam.begun and (1, 0) not in CountingTeam.begun
         assert author(tmp_path, team, 2) == 0
     for seed in seeds:
         assert len(seed.nodes) == 8

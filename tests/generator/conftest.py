@@ -21,7 +21,8 @@ def seed() -> Seed:
     return Seed(
         title="The Gate and the Rope", registers=("parable", "manual", "letter", "field note"),
         scene="The keeper came down at dusk, and the gate was open. He had closed it himself. The rope lay wet on the stones.",
-        nodes=tuple(Node(key=key, name=name[key], gloss=f"The {name[key]} is what the keeper counts before he sleeps.") for key in keys),
+        nodes=tuple(Node(key=key, name=name[key], gloss=f"The {name[key]} is what the keeper counts before he sleeps.")
+                    for key in keys),
         transitions=tuple(Transition(source=key, operation=VERBS[i], target=follows[key], tension=0.5,
                                      sentence=f"The {name[key]} {VERBS[i]} the {name[follows[key]]} because nobody else will.")
                           for i, key in enumerate(keys)),

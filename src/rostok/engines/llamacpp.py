@@ -40,6 +40,11 @@ def _log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
         _log_lines.append(text.decode(errors="replace").strip())
 
 
+def keep_log() -> None:
+    """Send llama.cpp's log into memory instead of stderr; the last lines explain a failure."""
+    ll.llama_log_set(_log, ctypes.c_void_p(0))
+
+
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -97,7 +102,7 @@ class LlamaCppEngine:
                 raise ModelError(f"{gguf} is not a GGUF file. Give a GGUF, a model folder or a Hugging Face id.")
         self.name = gguf.stem
         self.context, self.sequences = context, sequences
-        ll.llama_log_set(_log, ctypes.c_void_p(0))
+        keep_log()
         ll.llama_backend_init()
         params = ll.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
