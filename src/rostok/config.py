@@ -27,7 +27,7 @@ class ModelSettings(Record):
     base: str = Field(EMBEDDED, description="`embedded`, a GGUF file, a local folder, or a Hugging Face id")
     embedder: str = Field(EMBEDDED, description="`embedded`, a local sentence-transformers folder, or a Hugging Face id")
     threads: int = Field(0, ge=0, description="threads of the engine; 0 takes all cores this process may use")
-    sequences: int = Field(48, ge=1, le=256, description="completions in flight at once")
+    sequences: int = Field(32, ge=1, le=256, description="completions in flight at once")
     context: int = Field(1024, ge=256, description="tokens of one sequence: prompt and completion together")
 
 

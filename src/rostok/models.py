@@ -112,7 +112,7 @@ def serving_file(base: Base) -> Path:
     if not target.exists():
         params = llama_cpp.llama_model_quantize_default_params()
         params.ftype, params.allow_requantize = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16, True
-        from rostok.engines.llamacpp import keep_log
+        from rostok.engines.log import keep_log
 
         keep_log()
         with writing(target):

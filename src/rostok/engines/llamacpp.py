@@ -17,32 +17,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import llama_cpp as ll
 import numpy as np
-from numpy.typing import NDArray
 
-from rostok.engines.protocol import Completion, Request, Sampling
+from rostok.engines.log import keep_log, last_log
+from rostok.engines.protocol import Completion, Request
+from rostok.engines.sampling import Sampler, Samplers, logits_of
 from rostok.engines.templates import Template, template_for
 from rostok.errors import ModelError
 
 _PREFIXES = 4          # shared prefixes kept at once, each in a sequence of its own
 _SHORTEST_PREFIX = 32  # tokens; copying less costs more than computing it
 _BATCH = 1024          # tokens of one decode call
-_CANDIDATES = 100      # the samplers see the likeliest so many: DRY over 49k words costs a quarter of the step
-_log_lines: deque[str] = deque(maxlen=20)
-
-
-@ll.llama_log_callback  # type: ignore[untyped-decorator]
-def _log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
-    if level >= 3:  # warnings and errors, kept for the message when loading fails
-        _log_lines.append(text.decode(errors="replace").strip())
-
-
-def keep_log() -> None:
-    """Send llama.cpp's log into memory instead of stderr; the last lines explain a failure."""
-    ll.llama_log_set(_log, ctypes.c_void_p(0))
 
 
 def usable_cores() -> int:
@@ -63,12 +50,16 @@ class _Job:
     shared: int = 0                                # tokens of the shared prefix
     sequence: int = -1
     fed: int = 0
-    chain: ll.llama_sampler_p | None = None
-    grammar: ll.llama_sampler_p | None = None
+    sampler: Sampler | None = None
     text: str = ""
     emitted: int = 0
     logprobs: list[float] = field(default_factory=list)
     decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+
+    def free(self) -> None:
+        """Free the samplers."""
+        if self.sampler is not None:
+            self.sampler.free()
 
     @property
     def adapter(self) -> str | None:
@@ -106,10 +97,9 @@ class LlamaCppEngine:
         ll.llama_backend_init()
         params = ll.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
-        _log_lines.clear()
         self._model = ll.llama_model_load_from_file(str(gguf).encode(), params)
         if not self._model:
-            raise ModelError(f"{gguf} cannot be loaded: {_last_log()}. It may be cut short; get the file again.")
+            raise ModelError(f"{gguf} cannot be loaded: {last_log()}. It may be cut short; get the file again.")
         self._vocab = ll.llama_model_get_vocab(self._model)
         self._words = ll.llama_vocab_n_tokens(self._vocab)
         self.adds_bos = bool(ll.llama_vocab_get_add_bos(self._vocab))
@@ -119,7 +109,7 @@ class LlamaCppEngine:
         self._batch = ll.llama_batch_init(_BATCH, 0, 1)
         self._adapters: dict[str, ll.llama_adapter_lora_p] = {}
         self._active_adapter: str | None = None
-        self._dry_samplers: dict[float, ll.llama_sampler_p] = {}
+        self._samplers = Samplers(self._vocab, self._words, context)
         self._free = list(range(sequences))  # a heap: see _step
         self._prefixes: OrderedDict[tuple[int, ...], int] = OrderedDict()
         self._waiting: deque[_Job] = deque()
@@ -163,10 +153,10 @@ class LlamaCppEngine:
         with self._lock:
             if name in self._adapters:
                 return
-            _log_lines.clear()
+            keep_log()
             adapter = ll.llama_adapter_lora_init(self._model, str(path).encode()) if path.is_file() else None
             if not adapter:
-                reason = _last_log() if path.is_file() else "the file is missing"
+                reason = last_log() if path.is_file() else "the file is missing"
                 raise ModelError(f"adapter {path} does not fit {self.name}: {reason}. Train it again for this base.")
             self._adapters[name] = adapter
 
@@ -186,8 +176,7 @@ class LlamaCppEngine:
             self._closing = True
             self._lock.notify_all()
         self._thread.join()
-        for sampler in self._dry_samplers.values():
-            ll.llama_sampler_free(sampler)
+        self._samplers.free()
         ll.llama_batch_free(self._batch)
         ll.llama_free(self._context)
         ll.llama_model_free(self._model)
@@ -221,7 +210,7 @@ class LlamaCppEngine:
                 head = self.tokenize(self.template.render(request.messages[: request.shared], answer=False))
                 job.shared = _common(head, tokens[:-1])
             try:
-                self._make_samplers(job)
+                job.sampler = self._samplers.make(request)
             except ModelError as error:
                 future.set_exception(error)
                 continue
@@ -266,7 +255,7 @@ class LlamaCppEngine:
             job = self._waiting[0]
             if job.outcome.cancelled():
                 self._waiting.popleft()
-                self._release_samplers(job)
+                job.free()
                 continue
             if job.adapter != self._active_adapter:
                 if self._running:
@@ -347,7 +336,7 @@ class LlamaCppEngine:
         self._decode()
         for job, index, position in outputs:
             if job.scoring is None:
-                self._take(job, self._sample(job, index))
+                self._draw(job, index)
             else:
                 job.logprobs.append(self._logprob(index, job.tokens[position + 1]))
         for job in [job for job in jobs if job.scoring and job.fed == len(job.tokens)]:
@@ -363,7 +352,16 @@ class LlamaCppEngine:
     def _decode(self) -> None:
         code = ll.llama_decode(self._context, self._batch)
         if code != 0:
-            raise ModelError(f"llama_decode returned {code}: {_last_log()}")
+            raise ModelError(f"llama_decode returned {code}: {last_log()}")
+
+    def _draw(self, job: _Job, index: int) -> None:
+        assert job.sampler is not None
+        try:
+            token = job.sampler.draw(self._context, index)
+        except ModelError as error:  # this request's grammar; the others go on
+            self._finish(job, error=error)
+        else:
+            self._take(job, token)
 
     def _take(self, job: _Job, token: int) -> None:
         """Append a sampled token to the job; finish it at the end of its turn, a stop string, or its length."""
@@ -400,7 +398,7 @@ class LlamaCppEngine:
             ll.llama_memory_seq_rm(self._memory, job.sequence, -1, -1)
             heapq.heappush(self._free, job.sequence)
             job.sequence = -1
-        self._release_samplers(job)
+        job.free()
         try:
             if error is not None:
                 job.outcome.set_exception(error)
@@ -413,89 +411,8 @@ class LlamaCppEngine:
         except InvalidStateError:
             pass  # cancelled in this very moment: nobody waits for it
 
-    # ── sampling ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _make_samplers(self, job: _Job) -> None:
-        sampling: Sampling = job.request.sampling
-        chain = ll.llama_sampler_chain_init(ll.llama_sampler_chain_default_params())
-        job.chain = chain
-
-        def add(sampler: ll.llama_sampler_p) -> None:
-            ll.llama_sampler_chain_add(chain, sampler)
-
-        add(ll.llama_sampler_init_top_k(_CANDIDATES))
-        if sampling.repetition_penalty != 1.0:
-            add(ll.llama_sampler_init_penalties(self._words, 64, sampling.repetition_penalty, 0.0, 0.0))
-        if sampling.dry > 0:
-            add(ll.llama_sampler_clone(self._dry(sampling.dry)))
-        if sampling.temperature <= 0:
-            add(ll.llama_sampler_init_greedy())
-        else:
-            add(ll.llama_sampler_init_min_p(sampling.min_p, 1))
-            add(ll.llama_sampler_init_top_p(sampling.top_p, 1))
-            add(ll.llama_sampler_init_temp(sampling.temperature))
-            add(ll.llama_sampler_init_dist(job.request.seed & 0xFFFFFFFF))
-        if job.request.grammar is not None:
-            _log_lines.clear()
-            job.grammar = ll.llama_sampler_init_grammar(self._vocab, job.request.grammar.encode(), b"root")
-            if not job.grammar:
-                self._release_samplers(job)
-                raise ModelError(f"the grammar cannot be compiled: {_last_log()}")
-
-    def _dry(self, multiplier: float) -> ll.llama_sampler_p:
-        """The DRY sampler of this strength. Making one looks at every word of the vocabulary (0.3 s); copying is free."""
-        with self._lock:
-            if multiplier not in self._dry_samplers:
-                breakers = (ctypes.c_char_p * 4)(b"\n", b":", b'"', b"*")
-                # The last length is explicit: -1 ("the whole context") switches the sampler off in this llama.cpp.
-                self._dry_samplers[multiplier] = ll.llama_sampler_init_dry(
-                    self._vocab, multiplier, 1.75, 2, self.context, breakers, 4)
-            return self._dry_samplers[multiplier]
-
-    @staticmethod
-    def _release_samplers(job: _Job) -> None:
-        for sampler in (job.chain, job.grammar):
-            if sampler:
-                ll.llama_sampler_free(sampler)
-        job.chain = job.grammar = None
-
-    def _sample(self, job: _Job, index: int) -> int:
-        if job.grammar is None:
-            return int(ll.llama_sampler_sample(job.chain, self._context, index))
-        # Draw freely first: the grammar is asked about one word instead of 49,000, and most draws pass.
-        logits = self._logits(index)
-        likely = np.argpartition(logits, -2 * _CANDIDATES)[-2 * _CANDIDATES :]
-        token = self._draw(job, likely, logits)
-        if not self._allowed(job, np.array([token]))[0]:
-            for ids in (likely, np.arange(self._words)):
-                allowed = ids[self._allowed(job, ids)]
-                if len(allowed):
-                    token = self._draw(job, allowed, logits)
-                    break
-            else:
-                raise ModelError("the grammar allows no word of this vocabulary here")
-        ll.llama_sampler_accept(job.chain, token)
-        ll.llama_sampler_accept(job.grammar, token)
-        return token
-
-    def _draw(self, job: _Job, ids: NDArray[Any], logits: NDArray[Any]) -> int:
-        """One word of `ids`, drawn by the job's sampler chain."""
-        candidates = _Candidates(ids, logits[ids])
-        ll.llama_sampler_apply(job.chain, candidates.pointer)
-        return int(candidates.data["id"][candidates.array.selected])
-
-    def _allowed(self, job: _Job, ids: NDArray[Any]) -> NDArray[Any]:
-        """Which of the words the grammar lets follow."""
-        candidates = _Candidates(ids, np.zeros(len(ids), np.float32))
-        ll.llama_sampler_apply(job.grammar, candidates.pointer)
-        allowed: NDArray[Any] = np.isfinite(candidates.data["logit"])
-        return allowed
-
-    def _logits(self, index: int) -> NDArray[Any]:
-        return np.ctypeslib.as_array(ll.llama_get_logits_ith(self._context, index), shape=(self._words,))
-
     def _logprob(self, index: int, token: int) -> float:
-        logits = self._logits(index).astype(np.float64)
+        logits = logits_of(self._context, index, self._words).astype(np.float64)
         top = logits.max()
         return float(logits[token] - top - np.log(np.exp(logits - top).sum()))
 
@@ -512,7 +429,7 @@ class LlamaCppEngine:
         context = ll.llama_init_from_model(self._model, params)
         if not context:
             raise ModelError(
-                f"no memory for {params.n_seq_max} sequences of {self.context} tokens ({_last_log()}). "
+                f"no memory for {params.n_seq_max} sequences of {self.context} tokens ({last_log()}). "
                 "Lower models.sequences or models.context.")
         return context
 
@@ -526,19 +443,6 @@ class LlamaCppEngine:
             buffer = ctypes.create_string_buffer(-size)
             size = ll.llama_token_to_piece(self._vocab, token, buffer, -size, 0, False)
         return buffer.raw[:size]
-
-
-class _Candidates:
-    """Words and their logits in the shape that llama.cpp's samplers take."""
-
-    kind = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-
-    def __init__(self, ids: NDArray[Any], logits: NDArray[Any]) -> None:
-        self.data = np.zeros(len(ids), self.kind)
-        self.data["id"], self.data["logit"] = ids, logits
-        pointer = self.data.ctypes.data_as(ctypes.POINTER(ll.llama_token_data))
-        self.array = ll.llama_token_data_array(data=pointer, size=len(ids), selected=-1, sorted=False)
-        self.pointer = ctypes.byref(self.array)
 
 
 def _share_equal_prompts(jobs: Sequence[_Job]) -> None:
@@ -561,7 +465,3 @@ def _common(one: Sequence[int], two: Sequence[int]) -> int:
 def _overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that begins `stop`."""
     return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
-
-
-def _last_log() -> str:
-    return " ".join(_log_lines)[-300:] or "llama.cpp gave no reason"
