@@ -155,4 +155,6 @@ def _drafting(team: Team) -> Any:
     graph.add_edge("propose", "write")
     graph.add_edge("write", "criticise")
     graph.add_conditional_edges("criticise", next_step, ["write", END])
-    return graph.compile(checkpointer=True)
+    # No checkpointer of its own: it takes the parent's, in a namespace per task. With checkpointer=True all drafts of a
+    # superstep share one namespace, and a resumed one goes on with another's state.
+    return graph.compile()

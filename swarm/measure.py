@@ -107,9 +107,9 @@ def choices(model: Any, base: FrozenBase, stems: Sequence[str], options: Sequenc
     needed = sorted({index for branch in wanted for option in branch for index, _ in option})
     row_of = {index: row for row, index in enumerate(needed)}
     with torch.inference_mode():
-        bias = torch.zeros((1, 1, size, size), dtype=torch.bfloat16).masked_fill(~torch.from_numpy(mask)[None, None], -torch.inf)
         hidden = _inner(model)(
-            input_ids=torch.tensor([tokens]), position_ids=torch.tensor([positions]), attention_mask=bias, use_cache=False,
+            input_ids=torch.tensor([tokens]), position_ids=torch.tensor([positions]), attention_mask=torch.from_numpy(mask)[None, None],
+            use_cache=False,
         ).last_hidden_state[0, needed]
         logs = torch.log_softmax(_head(model)(hidden).float(), dim=-1)
     totals = [[sum(float(logs[row_of[index], token]) for index, token in option) for option in branch] for branch in wanted]

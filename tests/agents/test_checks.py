@@ -26,7 +26,7 @@ def test_names(name: str, reason: str | None) -> None:
     ("The iron gate is.", "too short"),
     ("The iron gate is a gate that is a gate that is a gate.", "loop"),
     ("The iron gate, in one plain sentence, is what keeps the water out.", "speaks of the task"),
-    ("The iron gate say what the iron gate is and what it means.", "copies the prompt"),
+    ("The iron gate is shut, and what it means to the keeper is plain.", "copies the prompt"),
 ])
 def test_sentences(text: str, reason: str | None) -> None:
     """Prevents: glosses that are cut, loop, or say the prompt again."""

@@ -100,5 +100,5 @@ def test_dialogues_are_read_in_the_chat_template(frozen: FrozenBase) -> None:
 
 def test_a_corpus_too_small_for_a_step_is_refused(frozen: FrozenBase) -> None:
     """Prevents: a traceback of the trainer when a corpus has fewer pages than one step takes."""
-    with pytest.raises(DataError, match="corpus of 3 training pages is too small for steps of 8"):
+    with pytest.raises(DataError, match="corpus of 3 training pages is too small for steps of 4"):
         train(frozen, [[1, 2, 3]] * 3, TrainingSettings(), 7)
