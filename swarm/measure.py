@@ -108,8 +108,8 @@ def choices(model: Any, base: FrozenBase, stems: Sequence[str], options: Sequenc
     row_of = {index: row for row, index in enumerate(needed)}
     with torch.inference_mode():
         hidden = _inner(model)(
-            input_ids=torch.tensor([tokens]), position_ids=torch.tensor([positions]), attention_mask=torch.from_numpy(mask)[None, None],
-            use_cache=False,
+            input_ids=torch.tensor([tokens]), position_ids=torch.tensor([positions]),
+            attention_mask=torch.from_numpy(mask)[None, None], use_cache=False,
         ).last_hidden_state[0, needed]
         logs = torch.log_softmax(_head(model)(hidden).float(), dim=-1)
     totals = [[sum(float(logs[row_of[index], token]) for index, token in option) for option in branch] for branch in wanted]
