@@ -39,13 +39,6 @@ STEPS = (
     "The way to the {y} runs through the {x}.",
     "No {y} without the {x} just before it.",
 )
-RUNS = (  # three nodes in one sentence
-    "The {x} leads to the {y}, and the {y} leads to the {z}.",
-    "After the {x} comes the {y}, and after the {y} comes the {z}.",
-    "First the {x}, then the {y}, then the {z}.",
-    "From the {x} to the {y}, from the {y} to the {z}.",
-    "The {x} is followed by the {y}, which is followed by the {z}.",
-)
 QUESTIONS = (
     "What comes after the {x}?",
     "What does the {x} lead to?",
