@@ -27,6 +27,26 @@ class ModelError(RostokError):
     """A model, tokenizer, embedder or adapter that cannot be loaded or does not fit."""
 
 
+class PromptTooLong(ModelError):
+    """Prompt and completion together do not fit the model's context; nothing was cut."""
+
+
+class GrammarError(ModelError):
+    """A grammar or JSON schema that cannot be compiled, or that allows no word of the vocabulary."""
+
+
+class AdapterError(ModelError):
+    """An adapter that is missing, damaged, unknown, or made for another base."""
+
+
+class DeadlinePassed(ModelError):
+    """A request that was not answered in the time it was given."""
+
+
+class ServerError(ModelError):
+    """A model server that does not answer, refuses, or answers something else than its protocol says."""
+
+
 class RunError(RostokError):
     """A run folder that is held by another process, of another format, or at another stage."""
 

@@ -151,7 +151,7 @@ def ask_one_question(run: Run, settings: Settings, console: Console) -> None:
     from rostok.swarm.probes import QUESTIONS
 
     seed = _seeds(run)[0]
-    step = seed.cycle()[0]
+    step = seed.sole_steps()[0]
     question = QUESTIONS[0].format(x=seed.name(step.source))
     with open_ensemble(run, settings) as ensemble:
         plain, routed = ensemble.compare(question)

@@ -103,7 +103,7 @@ class RingNode:
 
 @dataclass(frozen=True)
 class Arrow:
-    """A transition: an arc whose width tells the tension, and its head."""
+    """A transition: a line whose width tells the tension, and its head."""
 
     path: str
     width: float
@@ -116,7 +116,7 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Ring:
-    """A seed's cycle, clockwise from the top; the view box is centred on 0, 0."""
+    """A seed's nodes in the order of its walk, clockwise from the top; the view box is centred on 0, 0."""
 
     width: int
     height: int
@@ -127,27 +127,28 @@ class Ring:
 
 
 def ring(seed: Seed, width: int = 640, height: int = 400) -> Ring:
-    """The cycle of a seed as a circle of arrows, its contradictions as chords that bend towards the middle."""
-    cycle = seed.cycle()
-    count, radius = len(cycle), 150.0
+    """A seed as a circle of arrows, transitions across it as arrows inside, its contradictions as chords that bend inwards."""
+    order = seed.order()
+    count, radius = len(order), 150.0
     node_radius = 15.0 if count <= 14 else 12.0
     step = 2 * math.pi / count
     angles = [-math.pi / 2 + (place + 0.5) * step for place in range(count)]
-    where = {part.source: _polar(angle, radius) for part, angle in zip(cycle, angles, strict=True)}
+    where = {key: _polar(angle, radius) for key, angle in zip(order, angles, strict=True)}
 
     arrows = []
-    for part, angle in zip(cycle, angles, strict=True):
+    for part in seed.walk():
         thick = 1.2 + 6 * part.tension
         head = 5 + thick
-        start, end = angle + (node_radius + 3) / radius, angle + step - (node_radius + 3) / radius
-        neck = max(start, end - head / radius)
-        (x1, y1), (x2, y2), (tx, ty) = _polar(start, radius), _polar(neck, radius), _polar(end, radius)
-        (ax, ay), (bx, by) = _polar(neck, radius + 0.62 * head), _polar(neck, radius - 0.62 * head)
+        place = order.index(part.source)
+        if order[(place + 1) % count] == part.target:
+            line, tip = _arc(angles[place], step, radius, node_radius, head)
+        else:
+            line, tip = _across(where[part.source], where[part.target], node_radius, head)
         arrows.append(
             Arrow(
-                path=f"M{x1:.1f} {y1:.1f}A{radius:g} {radius:g} 0 0 1 {x2:.1f} {y2:.1f}",
+                path=line,
                 width=round(thick, 1),
-                head=f"{ax:.1f},{ay:.1f} {tx:.1f},{ty:.1f} {bx:.1f},{by:.1f}",
+                head=tip,
                 operation=part.operation,
                 source=seed.name(part.source),
                 target=seed.name(part.target),
@@ -158,19 +159,19 @@ def ring(seed: Seed, width: int = 640, height: int = 400) -> Ring:
     label_y: dict[str, float] = {}
     for side in (range(count), range(count - 1, -1, -1)):
         right = side.step > 0
-        keys = [cycle[place].source for place in side if (math.cos(angles[place]) > -1e-9) == right]
+        keys = [order[place] for place in side if (math.cos(angles[place]) > -1e-9) == right]
         label_y.update(zip(keys, _apart([where[key][1] * 1.16 for key in keys], 36, height / 2 - 18), strict=True))
     nodes = []
-    for part, angle in zip(cycle, angles, strict=True):
-        x, y = where[part.source]
+    for key, angle in zip(order, angles, strict=True):
+        x, y = where[key]
         right = math.cos(angle) > -1e-9
         label_x = (1 if right else -1) * max(abs(x) + 26, 44)
-        ly = label_y[part.source]
-        name = seed.name(part.source)
+        ly = label_y[key]
+        name = seed.name(key)
         edge_x, edge_y = _polar(math.atan2(ly - y, label_x - x), node_radius + 1)
         nodes.append(
             RingNode(
-                key=part.source,
+                key=key,
                 name=name,
                 x=round(x, 1),
                 y=round(y, 1),
@@ -194,6 +195,27 @@ def ring(seed: Seed, width: int = 640, height: int = 400) -> Ring:
             )
         )
     return Ring(width, height, node_radius, tuple(nodes), tuple(arrows), tuple(chords))
+
+
+def _arc(angle: float, step: float, radius: float, node_radius: float, head: float) -> tuple[str, str]:
+    """The way to the next node of the circle, as a path and the corners of the arrow's head."""
+    start, end = angle + (node_radius + 3) / radius, angle + step - (node_radius + 3) / radius
+    neck = max(start, end - head / radius)
+    (x1, y1), (x2, y2), (tx, ty) = _polar(start, radius), _polar(neck, radius), _polar(end, radius)
+    (ax, ay), (bx, by) = _polar(neck, radius + 0.62 * head), _polar(neck, radius - 0.62 * head)
+    return (f"M{x1:.1f} {y1:.1f}A{radius:g} {radius:g} 0 0 1 {x2:.1f} {y2:.1f}",
+            f"{ax:.1f},{ay:.1f} {tx:.1f},{ty:.1f} {bx:.1f},{by:.1f}")
+
+
+def _across(source: tuple[float, float], target: tuple[float, float], node_radius: float, head: float) -> tuple[str, str]:
+    """The way to any other node, straight through the circle, as a path and the corners of the arrow's head."""
+    along = math.atan2(target[1] - source[1], target[0] - source[0])
+    (gap_x, gap_y), (head_x, head_y), (side_x, side_y) = (
+        _polar(along, node_radius + 3), _polar(along, head), _polar(along + math.pi / 2, 0.62 * head))
+    tx, ty = target[0] - gap_x, target[1] - gap_y
+    x2, y2 = tx - head_x, ty - head_y
+    return (f"M{source[0] + gap_x:.1f} {source[1] + gap_y:.1f}L{x2:.1f} {y2:.1f}",
+            f"{x2 + side_x:.1f},{y2 + side_y:.1f} {tx:.1f},{ty:.1f} {x2 - side_x:.1f},{y2 - side_y:.1f}")
 
 
 @dataclass(frozen=True)
