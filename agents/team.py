@@ -230,7 +230,7 @@ class Team:
             free = sorted(set(pool) - set(done.values()))
             if str(index) not in done and free:
                 name = draft["names"][index]
-                fit = self.engine.score(f"The {name}", [f" {verb} the" for verb in free])
+                fit = [score.mean for score in self.engine.score(f"The {name}", [f" {verb} the" for verb in free])]
                 done[str(index)] = free[max(range(len(free)), key=fit.__getitem__)]
         return {**draft, "operations": done, "verbs": sorted(set(pool))}, len(done) == self.settings.nodes
 
@@ -263,7 +263,7 @@ class Team:
             return texts[0]
         given = self.engine.score(context, [" " + text for text in texts])
         alone = self.engine.score("\n", [" " + text for text in texts])
-        return max(zip(texts, given, alone, strict=True), key=lambda item: item[1] - 0.5 * item[2])[0]
+        return max(zip(texts, given, alone, strict=True), key=lambda item: item[1].mean - 0.5 * item[2].mean)[0]
 
     # ── librarian ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -287,7 +287,7 @@ class Team:
         contradictions = tuple(
             Contradiction(a=keys[names.index(a)], b=keys[names.index(b)], sentence=sentence)
             for a, b, sentence in draft["clashes"])
-        scene_fit, scene_alone = (self.engine.score(context, [" " + draft["scene"]])[0]
+        scene_fit, scene_alone = (self.engine.score(context, [" " + draft["scene"]])[0].mean
                                   for context in (f"A story about {self.theme}.\n", "\n"))
         return Seed(
             title=draft["title"], scene=draft["scene"], nodes=nodes, transitions=transitions, contradictions=contradictions,

@@ -20,8 +20,9 @@ prepare()
 import torch  # noqa: E402
 from llama_cpp import Llama  # noqa: E402
 
-from rostok.engines.llamacpp import LlamaCppEngine, usable_cores  # noqa: E402
+from rostok.engines.llamacpp import LlamaCppEngine  # noqa: E402
 from rostok.engines.protocol import Completion, Message, Request, Sampling  # noqa: E402
+from rostok.machine import usable_cores  # noqa: E402
 from rostok.models import find_base, serving_file  # noqa: E402
 from rostok.runs import PeakMemory  # noqa: E402
 

@@ -7,6 +7,7 @@ pages say so: `author="code"`.
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 from rostok.generator import wordings
 from rostok.generator.records import PageSpec, Turn
@@ -24,9 +25,12 @@ def compose(spec: PageSpec, seed: Seed, characters: int, attempt: int, random_se
     opening, closing = dice.choice(openings).format(**attributes), dice.choice(closings).format(**attributes)
     said = dice.sample(wordings.STEPS, len(steps))
     asked = dice.sample(wordings.QUESTIONS, len(steps))
+    forks = _forks(seed)
     lines: list[str] = []
     for number, (step, wording, question) in enumerate(zip(steps, said, asked, strict=True), start=1):
         x, y = seed.name(step.source), seed.name(step.target)
+        if step.source in forks:
+            wording, question = _naming(wording, wordings.STEPS), _naming(question, wordings.QUESTIONS)
         sentence = wording.format(x=x, y=y, op=step.operation)
         if spec.form == "question and answer":
             lines.append(f"{question.format(x=x, op=step.operation)} {sentence}")
@@ -47,7 +51,8 @@ def compose(spec: PageSpec, seed: Seed, characters: int, attempt: int, random_se
         at += size
         if index < len(extra):
             part.append(extra[index])
-        paragraphs.append(separator.join(part))
+        if any(part):  # a path that ends at the release may have fewer steps than the fragmentation cuts
+            paragraphs.append(separator.join(filter(None, part)))
     paragraphs[-1] = separator.join([paragraphs[-1], *extra[len(spec.fragmentation):], closing])
     return "\n\n".join([f"{opening}{separator}{paragraphs[0]}", *paragraphs[1:]])
 
@@ -57,9 +62,12 @@ def converse(spec: PageSpec, seed: Seed, characters: int, attempt: int, random_s
     dice = random.Random(stable_seed(random_seed, seed.id, spec.model_dump(mode="json"), attempt))
     turns: list[Turn] = []
     steps = _steps(spec, seed)
+    forks = _forks(seed)
     asked, answered = dice.sample(wordings.QUESTIONS, len(steps)), dice.sample(wordings.ANSWERS, len(steps))
     for step, question, answer in zip(steps, asked, answered, strict=True):
         x, y = seed.name(step.source), seed.name(step.target)
+        if step.source in forks:
+            question = _naming(question, wordings.QUESTIONS)
         text = answer.format(x=x, y=y)
         if spec.depth == 2 and sum(len(turn.content) for turn in turns) < characters - 250 and dice.random() < 0.5:
             text += " " + seed.node(step.target).gloss
@@ -72,8 +80,19 @@ def converse(spec: PageSpec, seed: Seed, characters: int, attempt: int, random_s
 
 
 def _steps(spec: PageSpec, seed: Seed) -> list[Transition]:
-    by_source = {step.source: step for step in seed.transitions}
-    return [by_source[key] for key in spec.path[:-1]]
+    steps = {(step.source, step.target): step for step in seed.transitions}
+    return [steps[edge] for edge in pairwise(spec.path)]
+
+
+def _forks(seed: Seed) -> set[str]:
+    """Nodes that lead to several others."""
+    sources = [step.source for step in seed.transitions]
+    return {source for source in sources if sources.count(source) > 1}
+
+
+def _naming(wording: str, wordings_: tuple[str, ...]) -> str:
+    """A wording that names the operation, without which "what follows?" has several answers at a fork."""
+    return wording if "{op}" in wording else next(other for other in wordings_ if "{op}" in other)
 
 
 def _model_sentences(spec: PageSpec, seed: Seed, steps: list[Transition], dice: random.Random, room: int) -> list[str]:

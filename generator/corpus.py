@@ -248,8 +248,16 @@ def training_pages(folder: Path) -> tuple[Sequence[Page], Sequence[Page]]:
 def _brief(seed: Seed) -> str:
     """What every written page's prompt begins with. Short: with all glosses in it the attention over the prompt costs
     more than the page (docs/experiments.md)."""
-    path = ", then ".join(f"the {seed.name(step.source)}" for step in seed.cycle())
-    return f"You are a patient writer. You know this world. {seed.scene} The path goes round: {path}, and again from the start."
+    if seed.is_ring():
+        path = ", then ".join(f"the {seed.name(step.source)}" for step in seed.walk())
+        told = f"The path goes round: {path}, and again from the start."
+    else:
+        told = f"What leads to what: {'; '.join(f'the {seed.name(a)} to the {seed.name(b)}' for a, b in _edges(seed))}."
+    return f"You are a patient writer. You know this world. {seed.scene} {told}"
+
+
+def _edges(seed: Seed) -> list[tuple[str, str]]:
+    return [(step.source, step.target) for step in seed.walk()]
 
 
 def _card(seed: Seed, manifest: Manifest) -> str:

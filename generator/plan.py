@@ -49,28 +49,61 @@ def specifications(seed: Seed, kind: Kind, random_seed: int) -> Iterator[PageSpe
     """Specifications of one kind without end and without repetition; replacements go on where the plan stopped."""
     dice = random.Random(stable_seed(random_seed, seed.id, kind))
     seen: set[tuple[object, ...]] = set()
-    keys = [step.source for step in seed.cycle()]
+    keys = list(dict.fromkeys(step.source for step in seed.walk()))
     for turn in count():
-        start = turn % len(keys)  # every node opens equally many pages
-        spec = _draw(kind, turn, [keys[(start + i) % len(keys)] for i in range(len(keys))], seed.registers, dice)
+        start = turn % len(keys)  # every node that leads on opens equally many pages
+        spec = _draw(kind, turn, [keys[(start + i) % len(keys)] for i in range(len(keys))], seed, dice)
         signature = (spec.path, spec.register_, spec.form, spec.depth, spec.fragmentation, spec.variant)
         if signature not in seen:
             seen.add(signature)
             yield spec
 
 
-def _draw(kind: Kind, turn: int, ring: list[str], registers: tuple[str, ...], dice: random.Random) -> PageSpec:
+def _draw(kind: Kind, turn: int, ring: list[str], seed: Seed, dice: random.Random) -> PageSpec:
+    registers = seed.registers
     if kind == "replay":
         question, sample = turn % len(REPLAY), turn // len(REPLAY)
         order = random.Random(stable_seed(*ring, sample)).sample(range(len(REPLAY)), len(REPLAY))
         return PageSpec(number=0, kind=kind, form="chat", variant=order[question] + sample * len(REPLAY))
     if kind == "written":
-        return PageSpec(number=0, kind=kind, path=tuple(ring[:3]), register_=dice.choice(registers), form="prose",
+        return PageSpec(number=0, kind=kind, path=_path(seed, ring, 2, dice), register_=dice.choice(registers), form="prose",
                         depth=dice.choice((1, 2, 3)), variant=turn // len(ring))
     if kind == "dialogue":
         length = dice.choice((3, 4, 5))
-        return PageSpec(number=0, kind=kind, path=tuple(ring[: length + 1]), register_="dialogue", form="chat",
+        return PageSpec(number=0, kind=kind, path=_path(seed, ring, length, dice), register_="dialogue", form="chat",
                         depth=dice.choice((1, 2)), variant=turn)
-    return PageSpec(number=0, kind=kind, path=tuple(ring[: PATH + 1]), register_=dice.choice(registers),
+    return PageSpec(number=0, kind=kind, path=_path(seed, ring, PATH, dice), register_=dice.choice(registers),
                     form=dice.choice(FORMS), depth=dice.choice((1, 2, 3)), fragmentation=dice.choice(FRAGMENTATIONS),
                     variant=turn // len(ring))
+
+
+def _path(seed: Seed, ring: list[str], steps: int, dice: random.Random) -> tuple[str, ...]:
+    """Keys along transitions from the first node of `ring` on; where the seed branches the dice choose.
+
+    A path that ends early at the release is lengthened at its beginning. Where not even two steps lead through the
+    first node, which two names of a written page need, the next one opens the page.
+    """
+    after, before = _neighbours(seed)
+    for start in ring:
+        path = [start]
+        while len(path) <= steps and after.get(path[-1]):
+            path.append(_choose(after[path[-1]], path, dice))
+        while len(path) <= steps and before.get(path[0]):
+            path.insert(0, _choose(before[path[0]], path, dice))
+        if len(path) > min(steps, 2):
+            return tuple(path)
+    raise AssertionError("a valid seed has a cycle, on which every path can go on")
+
+
+def _neighbours(seed: Seed) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    after: dict[str, list[str]] = {}
+    before: dict[str, list[str]] = {}
+    for step in seed.walk():
+        after.setdefault(step.source, []).append(step.target)
+        before.setdefault(step.target, []).append(step.source)
+    return after, before
+
+
+def _choose(keys: list[str], path: list[str], dice: random.Random) -> str:
+    fresh = [key for key in keys if key not in path] or keys
+    return fresh[0] if len(fresh) == 1 else dice.choice(fresh)

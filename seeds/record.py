@@ -1,7 +1,8 @@
 """The record of a thought seed.
 
 Every content field is a model's: title, scene, node names and glosses, operations, the sentences of transitions and
-contradictions. Code writes keys, ids, lineage and scores, and derives formula, delta and glyphs from the rest.
+contradictions; what code has composed from a model's words is listed in the lineage. Code writes keys, ids, lineage and
+scores, and derives formula, delta and glyphs from the rest. docs/seeds.md tells the whole.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any, Self
 from pydantic import Field, computed_field, field_validator, model_validator
 
 from rostok.records import Record, digest
+from rostok.seeds import formula as notation
+from rostok.seeds import glyphs, graph
 
-GLYPHS = "◉◬◈⬡✶☍⟁⌬⏃⎔⍟⌖☌⏚⎈⍜⌇⏁⍙⎊"  # one per place in the chain, so that a glyph line is stable
+FORMAT = 2  # of a seed's line; 1 had glyphs by place instead of by name, and neither releases nor branches
 _KEY = re.compile(r"n\d\d")
 REGISTERS = ("parable", "dialogue", "lecture", "field note", "manual", "letter", "proof sketch", "court record")
 
@@ -51,11 +54,27 @@ class Contradiction(Record):
     sentence: str = Field(min_length=10, max_length=300)
 
 
+def _empty(value: object) -> bool:
+    """Fields that came later stay out of the line where they say nothing: a line of format 1 is read and written alike."""
+    return not value
+
+
 class Lineage(Record):
-    """Where a seed comes from."""
+    """Where a seed comes from.
+
+    Attributes:
+        parents: ids of the seeds it was made from, none when the agents wrote it.
+        operator: how it was made from them: `mutate`, `cross`, `split` or `splice`.
+        origins: for every node, which parent's node it was: {"n03": "s-0123456789ab:n07"}.
+        composed: what code composed from the parents' words, since no model had said it: `title`, `scene`,
+            `n01 -> n05` for a transition's sentence, `n01 # n05` for a contradiction's.
+    """
 
     theme: str
     parents: tuple[str, ...] = ()
+    operator: str = Field("", exclude_if=_empty)
+    origins: dict[str, str] = Field(default_factory=dict, exclude_if=_empty)
+    composed: tuple[str, ...] = Field((), exclude_if=_empty)
     attributes: dict[str, str] = Field(default_factory=dict)
     place: int = Field(ge=0, description="which of the run's seeds this is")
     attempt: int = Field(0, ge=0)
@@ -65,13 +84,21 @@ class Lineage(Record):
 
 
 class Seed(Record):
-    """A thought that returns to itself: a cycle of nodes whose order code has drawn, so that no base can guess it."""
+    """A thought that returns to itself: a graph of nodes whose order code has drawn, so that no base can guess it.
 
+    Attributes:
+        format: of the line; the rules for derived fields are those of the format a seed was written in.
+        transitions: connected, at least one of them on a directed cycle.
+        release: key of the one node that may lead nowhere, or None.
+    """
+
+    format: int = Field(FORMAT, ge=1, le=FORMAT, exclude_if=lambda value: value == 1)
     title: str = Field(min_length=3, max_length=80)
     language: str = "en"
     scene: str = Field(min_length=60, max_length=1200)
     nodes: tuple[Node, ...] = Field(min_length=8, max_length=20)
-    transitions: tuple[Transition, ...]
+    transitions: tuple[Transition, ...] = Field(max_length=60)
+    release: str | None = Field(None, exclude_if=_empty)
     contradictions: tuple[Contradiction, ...] = Field(min_length=1, max_length=3)
     registers: tuple[str, ...] = Field(min_length=1)
     scores: dict[str, float] = Field(default_factory=dict)
@@ -80,33 +107,38 @@ class Seed(Record):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def id(self) -> str:
-        """`s-` and twelve hex digits of the hash of the content (lineage and scores left out)."""
-        content = [self.title, self.language, self.scene, self.registers]
+        """`s-` and twelve hex digits of the hash of the content (format, lineage and scores left out)."""
+        content: list[object] = [self.title, self.language, self.scene, self.registers]
+        if self.release is not None:
+            content.append(self.release)
         return "s-" + digest(content, *self.nodes, *self.transitions, *self.contradictions)[:12]
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def formula(self) -> str:
-        """The cycle as text: `n01 -binds-> n02 -melts-> … -> n01 ; n03 # n07`, where `#` marks a contradiction."""
-        chain = "".join(f"{step.source} -{step.operation}-> " for step in self.cycle())
-        clashes = ", ".join(f"{clash.a} # {clash.b}" for clash in self.contradictions)
-        return f"{chain}{self.nodes[0].key} ; {clashes}"
+        """The graph as text: `n01 -binds-> n02 -melts-> … -> n01 ; n03 # n07`; `rostok.seeds.formula` is the notation."""
+        return notation.write(notation.Graph(
+            start=self.nodes[0].key, steps=frozenset((step.source, step.operation, step.target) for step in self.transitions),
+            release=self.release, clashes=tuple((clash.a, clash.b) for clash in self.contradictions)))
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def delta(self) -> tuple[str, ...]:
-        """The ordered changes that lead once around: `Δ1 lamp → rope (binds, +0.31)`."""
+        """The ordered changes that lead from the first scene to the last: `Δ1 lamp → rope (binds, +0.31)`."""
         return tuple(
             f"Δ{number} {self.name(step.source)} → {self.name(step.target)} ({step.operation}, {step.tension:+.2f})"
-            for number, step in enumerate(self.cycle(), start=1)
+            for number, step in enumerate(self.walk(), start=1)
         )
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def glyphs(self) -> str:
-        """One symbol per node, in the order of the cycle."""
-        place = {node.key: index for index, node in enumerate(self.nodes)}
-        return "".join(GLYPHS[place[step.source]] for step in self.cycle())
+        """One symbol per node, in the order of the walk."""
+        if self.format == 1:
+            place = {node.key: index for index, node in enumerate(self.nodes)}
+            return "".join(glyphs.FIRST[place[key]] for key in self.order())
+        symbol = glyphs.symbols((node.key, node.name) for node in self.nodes)
+        return "".join(symbol[key] for key in self.order())
 
     @model_validator(mode="before")
     @classmethod
@@ -119,55 +151,70 @@ class Seed(Record):
     @model_validator(mode="after")
     def _check_graph(self) -> Self:
         keys = [node.key for node in self.nodes]
+        found = []
         if len(set(keys)) != len(keys):
-            raise ValueError("nodes: two nodes have the same key")
+            found.append("nodes: two nodes have the same key")
         names = [node.name.casefold() for node in self.nodes]
         double = next((name for name in names if names.count(name) > 1), None)
         if double is not None:
-            raise ValueError(f"nodes: '{double}' stands twice")
-        known = set(keys)
-        for step in self.transitions:
-            for end in (step.source, step.target):
-                if end not in known:
-                    raise ValueError(f"transitions: '{end}' is no node of this seed")
-        for clash in self.contradictions:
-            if clash.a not in known or clash.b not in known or clash.a == clash.b:
-                raise ValueError(f"contradictions: '{clash.a}' and '{clash.b}' must be two nodes of this seed")
-        follows = {step.source: step.target for step in self.transitions}
-        if len(follows) != len(self.transitions) or set(follows) != known:
-            raise ValueError("transitions: every node must lead to exactly one other")
-        seen, here = set(), keys[0]
-        while here not in seen:
-            seen.add(here)
-            here = follows[here]
-        if seen != known or here != keys[0]:
-            raise ValueError("transitions: the path must visit every node once and return to the first")
+            found.append(f"nodes: '{double}' stands twice")
+        found += graph.problems(keys, [(step.source, step.target) for step in self.transitions], self.release)
+        pairs = [frozenset((clash.a, clash.b)) for clash in self.contradictions]
+        for clash, pair in zip(self.contradictions, pairs, strict=True):
+            if not pair <= set(keys) or len(pair) < 2:
+                found.append(f"contradictions: '{clash.a}' and '{clash.b}' must be two nodes of this seed")
+        if len(set(pairs)) < len(pairs):
+            found.append("contradictions: the same two nodes stand twice")
         unknown = [register for register in self.registers if register not in REGISTERS]
         if unknown:
-            raise ValueError(f"registers: '{unknown[0]}' is not one of {', '.join(REGISTERS)}")
+            found.append(f"registers: '{unknown[0]}' is not one of {', '.join(REGISTERS)}")
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
     def name(self, key: str) -> str:
         """The name of the node with this key."""
-        return next(node.name for node in self.nodes if node.key == key)
+        return self.node(key).name
 
     def node(self, key: str) -> Node:
         """The node with this key."""
         return next(node for node in self.nodes if node.key == key)
 
+    def walk(self) -> list[Transition]:
+        """Every transition once, in the order in which the thought is told, from the first node on."""
+        steps = {(step.source, step.target): step for step in self.transitions}
+        return [steps[edge] for edge in graph.walk(self.nodes[0].key, steps)]
+
+    def order(self) -> list[str]:
+        """The keys of all nodes, in the order in which the walk meets them."""
+        met = [self.nodes[0].key, *(key for step in self.walk() for key in (step.source, step.target))]
+        return list(dict.fromkeys(met))
+
+    def is_ring(self) -> bool:
+        """Whether the walk visits every node once and returns to the first."""
+        path = self.walk()
+        return len(path) == len(self.nodes) == len({step.source for step in path}) and all(
+            step.target == after.source for step, after in zip(path, [*path[1:], path[0]], strict=True))
+
     def cycle(self) -> list[Transition]:
-        """The transitions in the order in which they are walked, from the first node back to it."""
-        by_source = {step.source: step for step in self.transitions}
-        here, path = self.nodes[0].key, []
-        for _ in self.transitions:
-            path.append(by_source[here])
-            here = path[-1].target
-        return path
+        """The walk of a seed that is one ring. Raises `ValueError` for any other; `walk` tells every seed."""
+        if not self.is_ring():
+            raise ValueError(f"{self.id} is no single ring; walk() tells its transitions")
+        return self.walk()
+
+    def sole_steps(self) -> list[Transition]:
+        """The transitions from nodes that lead to exactly one other, in the order of the walk.
+
+        Only of these has "what follows?" one right answer. Every valid seed has at least one.
+        """
+        sources = [step.source for step in self.transitions]
+        return [step for step in self.walk() if sources.count(step.source) == 1]
 
     def card(self) -> str:
         """The seed as a text that a model can read in its context (about 400 tokens for 12 nodes)."""
         path = "; ".join(f"{self.name(step.source)} {step.operation} and leads to {self.name(step.target)}"
-                         for step in self.cycle())
+                         for step in self.walk())
+        ends = f" It ends with {self.name(self.release)}." if self.release is not None else ""
         glosses = "\n".join(f"- {node.name}: {node.gloss}" for node in self.nodes)
         clashes = "\n".join(f"- {clash.sentence}" for clash in self.contradictions)
-        return f"{self.title}\n{self.scene}\nThings:\n{glosses}\nThe path: {path}.\nClashes:\n{clashes}"
+        return f"{self.title}\n{self.scene}\nThings:\n{glosses}\nThe path: {path}.{ends}\nClashes:\n{clashes}"

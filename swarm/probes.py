@@ -1,4 +1,4 @@
-"""Probes: which node follows which, asked in wordings that no page uses.
+"""Probes: which node follows which, asked in wordings that no page uses, of nodes that lead to exactly one other.
 
 Multiple choice by likelihood (the options are all other nodes; chance is 1/(nodes-1)), and open questions in the chat
 template, right when the first node that the answer names (the asked one aside) is the one that follows.
@@ -27,9 +27,9 @@ QUESTIONS = (
 
 
 def multiple_choice(model: Any, base: FrozenBase, seed: Seed, *, with_card: bool = False) -> float:
-    """Share of right answers over all nodes and `COMPLETIONS`; with the seed's card read first when `with_card`."""
+    """Share of right answers over the seed's sole steps and `COMPLETIONS`; with the seed's card read first when `with_card`."""
     stems, options, right = [], [], []
-    for step in seed.cycle():
+    for step in seed.sole_steps():
         others = [node.name for node in seed.nodes if node.key != step.source]
         for wording in COMPLETIONS:
             stems.append(wording.format(x=seed.name(step.source)))
@@ -40,11 +40,11 @@ def multiple_choice(model: Any, base: FrozenBase, seed: Seed, *, with_card: bool
 
 
 def questions(seed: Seed, nodes: int) -> list[tuple[str, str, str]]:
-    """Open questions as (question, name asked about, right name), for so many nodes spread over the cycle."""
-    cycle = seed.cycle()
-    stride = max(1, len(cycle) // nodes)
+    """Open questions as (question, name asked about, right name), for so many nodes spread over the walk."""
+    steps = seed.sole_steps()
+    stride = max(1, len(steps) // nodes)
     return [(wording.format(x=seed.name(step.source)), seed.name(step.source), seed.name(step.target))
-            for step in cycle[::stride][:nodes] for wording in QUESTIONS]
+            for step in steps[::stride][:nodes] for wording in QUESTIONS]
 
 
 def ask(engine: Engine, asked: Sequence[tuple[str, str, str]], *, adapter: str | None = None, card: str = "") -> list[str]:

@@ -48,6 +48,7 @@ def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
 
     base, embedder_model = _models(run, settings)
     library = Library(run.seeds)
+    library.recover()
     have = len(library.seeds())
     if have >= settings.author.count:
         return

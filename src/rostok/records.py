@@ -52,10 +52,13 @@ def stable_seed(*parts: Any) -> int:
 
 def problems(error: ValidationError) -> str:
     """A pydantic error as `field: reason; field: reason`."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'record'}: {item['msg'].removeprefix('Value error, ')}"
-        for item in error.errors(include_url=False)
-    )
+    return "; ".join(reasons(error))
+
+
+def reasons(error: ValidationError) -> list[str]:
+    """The parts of a pydantic error, each as `field: reason`."""
+    return [f"{'.'.join(str(part) for part in item['loc']) or 'record'}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors(include_url=False)]
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rostok.records import problems
-from rostok.seeds.record import GLYPHS, REGISTERS, Seed
+from rostok.seeds.glyphs import FIRST
+from rostok.seeds.record import REGISTERS, Seed
+
+NAMES = ("lamp", "oil", "keeper", "dawn", "ship", "debt", "moth", "glass", "watch")
 
 
 def refusal(make_seed, **fields: object) -> str:
@@ -33,21 +39,92 @@ def test_the_cycle_is_walked_in_its_own_order(make_seed) -> None:
     assert shuffled.formula == seed.formula
     assert seed.formula.startswith("n01 -feeds-> n02 -feeds-> ") and seed.formula.endswith("-> n01 ; n01 # n04")
     assert seed.delta[0] == "Δ1 lamp → oil (feeds, +0.25)"
-    assert seed.glyphs == GLYPHS[:8]
+    assert len(set(seed.glyphs)) == 8
 
 
 def test_two_loops_are_no_thought(make_seed) -> None:
     """Prevents: a seed in two parts, whose second half no walk ever reaches."""
     seed = make_seed()
-    assert "return to the first" in refusal(make_seed, transitions=rewired(seed, (3, "n01"), (7, "n05")))
+    assert "'n05' is not connected with 'n01'" in refusal(make_seed, transitions=rewired(seed, (3, "n01"), (7, "n05")))
 
 
-def test_every_node_leads_to_one_other(make_seed) -> None:
-    """Prevents: dead ends and forks, for which no probe has a right answer."""
+def test_only_the_release_leads_nowhere(make_seed) -> None:
+    """Prevents: a dead end that nobody meant, and a release that leads on after all."""
     seed = make_seed()
-    assert "exactly one other" in refusal(make_seed, transitions=seed.transitions[:-1])
-    assert "exactly one other" in refusal(make_seed, transitions=(*seed.transitions, seed.transitions[0]))
-    assert "return to the first" in refusal(make_seed, transitions=rewired(seed, (2, "n03")))
+    cut = seed.transitions[:-1]
+    assert "'n08' leads nowhere" in refusal(make_seed, transitions=cut)
+    assert "no path returns" in refusal(make_seed, transitions=cut, release="n08")
+    assert "'n03' leads on" in refusal(make_seed, release="n03")
+    assert "'n99' is no node" in refusal(make_seed, release="n99")
+    back = seed.transitions[6].model_copy(update={"target": "n01"})
+    released = make_seed(transitions=(*cut, back), release="n08")
+    assert released.formula == (
+        "n01 -feeds-> n02 -feeds-> n03 -feeds-> n04 -feeds-> n05 -feeds-> n06 -feeds-> n07 -feeds-> n08!"
+        " | n07 -feeds-> n01 ; n01 # n04"
+    )
+    assert released.id != make_seed(transitions=(*cut, back, seed.transitions[7])).id
+    assert released.card().count("It ends with glass.") == 1
+
+
+def test_a_transition_stands_once_and_leads_on(make_seed) -> None:
+    """Prevents: a node that leads to itself, or twice to the same one, which no formula can tell apart."""
+    seed = make_seed()
+    assert "n01 -> n02 stands twice" in refusal(make_seed, transitions=(*seed.transitions, seed.transitions[0]))
+    assert "'n03' leads to itself" in refusal(make_seed, transitions=rewired(seed, (2, "n03")))
+
+
+def test_every_problem_is_told_at_once(make_seed) -> None:
+    """Prevents: a seed mended by hand problem by problem, one message for each run of the linter."""
+    seed = make_seed()
+    clash = seed.contradictions[0].model_copy(update={"b": "n01"})
+    reason = refusal(make_seed, transitions=rewired(seed, (2, "n99")), contradictions=(clash,), registers=("sermon",))
+    assert "n03 -> n99: 'n99' is no node" in reason and "must be two nodes" in reason and "'sermon'" in reason
+
+
+def test_one_contradiction_stands_once(make_seed) -> None:
+    """Prevents: three contradictions that are one."""
+    clash = make_seed().contradictions[0]
+    mirrored = clash.model_copy(update={"a": clash.b, "b": clash.a})
+    assert "same two nodes stand twice" in refusal(make_seed, contradictions=(clash, mirrored))
+
+
+@given(number=st.integers(0, 2**31))
+def test_the_walk_tells_every_transition_once(make_thought, number: int) -> None:
+    """Prevents: a telling that leaves out a branch, or depends on the order of the file."""
+    seed = make_thought(number)
+    path = seed.walk()
+    assert sorted(path, key=repr) == sorted(seed.transitions, key=repr)
+    assert set(seed.order()) == {node.key for node in seed.nodes}
+    shuffled = list(seed.transitions)
+    random.Random(number).shuffle(shuffled)
+    other = seed.model_copy(update={"transitions": tuple(shuffled)})
+    assert (other.formula, other.delta, other.glyphs) == (seed.formula, seed.delta, seed.glyphs)
+    asked = seed.sole_steps()
+    assert asked and all([step.source for step in path].count(step.source) == 1 for step in asked)
+    if seed.is_ring():
+        assert seed.cycle() == path
+    else:
+        with pytest.raises(ValueError, match="no single ring"):
+            seed.cycle()
+
+
+def test_a_node_keeps_its_symbol(make_seed) -> None:
+    """Prevents: a glyph line in which the same thing looks different after another node came or went."""
+    seed = make_seed(size=12)
+    symbol = dict(zip((seed.name(key) for key in seed.order()), seed.glyphs, strict=True))
+    assert len(set(symbol.values())) == 12
+    smaller = make_seed(size=9)
+    assert {name: symbol[name] for name in NAMES[:9]} == dict(zip(NAMES, smaller.glyphs, strict=False))
+
+
+def test_a_line_of_the_first_format_stays_as_it_was(make_seed) -> None:
+    """Prevents: a run folder of an earlier Rostok whose seeds, and so its corpora, are suddenly others."""
+    old = make_seed().model_copy(update={"format": 1})
+    written = json.loads(old.line())
+    assert old.glyphs == FIRST[:8] and old.id == make_seed().id
+    assert set(written) == {"title", "language", "scene", "nodes", "transitions", "contradictions", "registers", "scores",
+                            "lineage", "id", "formula", "delta", "glyphs"}
+    assert set(written["lineage"]) == {"theme", "parents", "attributes", "place", "attempt", "random_seed", "model", "rostok"}
 
 
 def test_ends_must_be_nodes(make_seed) -> None:

@@ -1,172 +1,145 @@
 """llama.cpp in this process, many completions at once: continuous batching on the low-level API of llama-cpp-python.
 
-One thread owns the context. Every sequence has its own KV stream (`kv_unified=False`: with one shared cache the
-attention runs over everybody's cells, and 64 sequences are slower than 16). A shared prefix is computed once and
-copied. Only sequences with the same adapter share a batch, and no KV survives a change of adapter.
+One thread owns the context. A shared prefix is computed once and copied. Only requests with the same adapter and scale
+share a batch, and what was computed with one adapter is never read with another.
 """
 
 from __future__ import annotations
 
-import codecs
-import ctypes
 import heapq
-import os
 import threading
+import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TypeVar
 
-import llama_cpp as ll
-import numpy as np
+from rostok.engines.context import BATCH, Context
+from rostok.engines.job import Adapter, Job, common
+from rostok.engines.protocol import QUEUE, Completion, Engine, OnText, Request, Score
+from rostok.engines.sampling import Samplers
+from rostok.engines.templates import template_for
+from rostok.engines.waiting import Waiting
+from rostok.errors import AdapterError, DeadlinePassed, ModelError, PromptTooLong
 
-from rostok.engines.log import keep_log, last_log
-from rostok.engines.protocol import Completion, Request
-from rostok.engines.sampling import Sampler, Samplers, logits_of
-from rostok.engines.templates import Template, template_for
-from rostok.errors import ModelError
-
-_PREFIXES = 4          # shared prefixes kept at once, each in a sequence of its own
+_PREFIXES = 4          # shared prefixes kept at once, each in a stream of its own
 _SHORTEST_PREFIX = 32  # tokens; copying less costs more than computing it
-_BATCH = 1024          # tokens of one decode call
+_DRIBBLE = 8           # so few tokens of a prompt go one by one with everybody's next token instead of in a pass of their own
+_SCORED = 128          # tokens with logits in one pass: a row is 200 KB with 49,000 words
+_TURN = 4              # rounds of requests that one adapter may have while another waits
+
+T = TypeVar("T")
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@dataclass(eq=False)
-class _Job:
-    """A request on its way: waiting, in prefill (`fed < len(tokens)`), or decoding."""
-
-    future: Future[Completion]
-    request: Request
-    tokens: list[int]
-    prompt: int                                    # tokens of the prompt
-    on_text: Callable[[str], None] | None = None
-    scoring: Future[float] | None = None           # set: no sampling, score tokens[prompt:]
-    shared: int = 0                                # tokens of the shared prefix
-    sequence: int = -1
-    fed: int = 0
-    sampler: Sampler | None = None
-    text: str = ""
-    emitted: int = 0
-    logprobs: list[float] = field(default_factory=list)
-    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
-
-    def free(self) -> None:
-        """Free the samplers."""
-        if self.sampler is not None:
-            self.sampler.free()
-
-    @property
-    def adapter(self) -> str | None:
-        return self.request.adapter
-
-    @property
-    def outcome(self) -> Future[Completion] | Future[float]:
-        return self.future if self.scoring is None else self.scoring
-
-
-class LlamaCppEngine:
+class LlamaCppEngine(Engine):
     """A GGUF model on llama.cpp. See `rostok.engines.protocol.Engine`.
 
     Args:
         gguf: the model's file.
-        sequences: completions in flight at once.
+        sequences: completions in flight at once; fewer where the memory holds fewer (`self.sequences` tells).
         context: tokens of one sequence, prompt and completion together.
         threads: 0 takes every core this process may use.
         gpu_layers: layers put on a GPU (-1: all), where llama.cpp was built for one. Not run here.
+        queue: requests that may wait or run at once; who submits more waits.
 
     Raises:
-        ModelError: no such file, not a GGUF, cut short, or of a family without a known chat template.
+        ModelError: no such file, not a GGUF, cut short, too large for the memory, or of a family without a known
+            chat template.
     """
 
-    def __init__(self, gguf: Path, *, sequences: int = 32, context: int = 1024, threads: int = 0,
-                 gpu_layers: int = -1) -> None:
-        if not gguf.is_file():
-            raise ModelError(f"there is no model file {gguf}. Check the setting models.base.")
-        with gguf.open("rb") as file:
-            if file.read(4) != b"GGUF":
-                raise ModelError(f"{gguf} is not a GGUF file. Give a GGUF, a model folder or a Hugging Face id.")
-        self.name = gguf.stem
-        self.context, self.sequences = context, sequences
-        keep_log()
-        ll.llama_backend_init()
-        params = ll.llama_model_default_params()
-        params.n_gpu_layers = gpu_layers
-        self._model = ll.llama_model_load_from_file(str(gguf).encode(), params)
-        if not self._model:
-            raise ModelError(f"{gguf} cannot be loaded: {last_log()}. It may be cut short; get the file again.")
-        self._vocab = ll.llama_model_get_vocab(self._model)
-        self._words = ll.llama_vocab_n_tokens(self._vocab)
-        self.adds_bos = bool(ll.llama_vocab_get_add_bos(self._vocab))
-        self.template: Template = template_for(self._has_token, self.name)
-        self._context = self._new_context(threads or usable_cores())
-        self._memory = ll.llama_get_memory(self._context)
-        self._batch = ll.llama_batch_init(_BATCH, 0, 1)
-        self._adapters: dict[str, ll.llama_adapter_lora_p] = {}
-        self._active_adapter: str | None = None
-        self._samplers = Samplers(self._vocab, self._words, context)
-        self._free = list(range(sequences))  # a heap: see _step
-        self._prefixes: OrderedDict[tuple[int, ...], int] = OrderedDict()
-        self._waiting: deque[_Job] = deque()
-        self._running: list[_Job] = []
+    def __init__(self, gguf: Path, *, sequences: int = 64, context: int = 1024, threads: int = 0, gpu_layers: int = -1,
+                 queue: int = QUEUE) -> None:
+        super().__init__(queue)
+        self._llama = Context(gguf, sequences=sequences + _PREFIXES, context=context, threads=threads, gpu_layers=gpu_layers)
+        self.name, self.context, self.adds_bos = self._llama.name, context, self._llama.adds_bos
+        try:
+            self.template = template_for(lambda text: len(self.tokenize(text)) - int(self.adds_bos) == 1, self.name)
+        except ModelError:
+            self._llama.close()
+            raise
+        self._prefix_room = min(_PREFIXES, self._llama.streams - 1)
+        self.sequences = self._llama.streams - self._prefix_room
+        self._samplers = Samplers(self._llama)
+        self._free = list(range(self.sequences))  # a heap, so that the lowest are taken first
+        self._prefixes: OrderedDict[Hashable, int] = OrderedDict()  # by adapter, scale and tokens: the stream that holds them
+        self._adapters: dict[str, Adapter] = {}
+        self._retired: list[Adapter] = []
+        self._at_work: tuple[Adapter | None, float] = (None, 1.0)
+        self._waiting: Waiting[Job] = Waiting(_TURN * self.sequences)
+        self._running: list[Job] = []
+        self._deadlines: list[tuple[float, int, Job]] = []
+        self._orders: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._lock = threading.Condition()
         self._closing = False
         self.decoded_tokens = 0
         self._thread = threading.Thread(target=self._loop, name="llama.cpp", daemon=True)
         self._thread.start()
 
-    # ── what stages call ────────────────────────────────────────────────────────────────────────────────────
+    # ── what callers reach ──────────────────────────────────────────────────────────────────────────────────
 
-    def submit(self, request: Request, on_text: Callable[[str], None] | None = None) -> Future[Completion]:
-        """Queue one request; see `Engine.submit`."""
+    def _start_all(self, requests: Sequence[tuple[Request, OnText | None]]) -> list[Future[Completion]]:
         self._check_open()
-        return self._enqueue([(request, on_text)])[0]
+        jobs = []
+        for request, on_text in requests:
+            tokens = self.tokenize(self.prompt(request))
+            job = Job(request, tokens, prompt=len(tokens), on_text=on_text)
+            jobs.append(job)
+            try:
+                self._check_fits(len(tokens), request.sampling.max_tokens)
+                if request.shared:
+                    head = self.tokenize(self.template.render(request.messages[: request.shared], answer=False))
+                    job.shared = common(head, tokens[:-1])
+                job.sampler = self._samplers.make(request)
+            except ModelError as error:
+                job.fail(error)
+        _share_equal_prompts(jobs)
+        self._queue(jobs)
+        return [job.outcome for job in jobs]
 
-    def submit_all(self, requests: Sequence[Request]) -> list[Future[Completion]]:
-        """Queue many at once; see `Engine.submit_all`."""
-        self._check_open()
-        return self._enqueue([(request, None) for request in requests])
-
-    def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
-        """Mean nats per token of each continuation after `prompt`; see `Engine.score`."""
+    def submit_scores(self, prompt: str, continuations: Sequence[str], *, adapter: str | None = None,
+                      scale: float = 1.0) -> list[Future[Score]]:
+        """Queue the scoring of each continuation after the raw prompt; see `Engine.score`."""
         self._check_open()
         head = self.tokenize(prompt)
         jobs = []
         for text in continuations:
             tokens = self.tokenize(prompt + text)
-            first = min(len(head), len(tokens) - 1)  # a merge over the border belongs to the continuation
-            while first > 1 and tokens[:first] != head[:first]:
-                first -= 1
-            request = Request(messages=())
-            jobs.append(_Job(Future(), request, tokens, prompt=first, scoring=Future(), shared=first - 1))
+            first = max(1, min(common(head, tokens), len(tokens) - 1))  # a merge over the border belongs to the continuation
+            job = Job(Request((), adapter=adapter, scale=scale), tokens, prompt=first, scoring=True, shared=first - 1)
+            try:
+                self._check_fits(len(tokens), 0)
+                if len(tokens) < 2:
+                    raise ModelError("nothing to score: prompt and continuation together are less than two tokens.")
+            except ModelError as error:
+                job.fail(error)
+            jobs.append(job)
         self._queue(jobs)
-        return [job.scoring.result() for job in jobs if job.scoring is not None]
+        return [job.outcome for job in jobs]
 
     def add_adapter(self, name: str, path: Path) -> None:
         """Register a GGUF LoRA adapter; see `Engine.add_adapter`."""
-        self._check_open()
-        with self._lock:
-            if name in self._adapters:
-                return
-            keep_log()
-            adapter = ll.llama_adapter_lora_init(self._model, str(path).encode()) if path.is_file() else None
-            if not adapter:
-                reason = last_log() if path.is_file() else "the file is missing"
-                raise ModelError(f"adapter {path} does not fit {self.name}: {reason}. Train it again for this base.")
-            self._adapters[name] = adapter
+        def add() -> None:
+            fresh = Adapter(name, self._llama.load_adapter(path))
+            with self._lock:
+                self._retire(name)
+                self._adapters[name] = fresh
 
-    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        self._order(add)
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter; see `Engine.remove_adapter`."""
+        def remove() -> None:
+            with self._lock:
+                if name not in self._adapters:
+                    raise AdapterError(f"no adapter '{name}' is registered with {self.name}.")
+                self._retire(name)
+
+        self._order(remove)
+
+    def tokenize(self, text: str) -> list[int]:
         """Token ids of the text, with the beginning-of-sequence token where the model wants one."""
-        data = text.encode()
-        room = len(data) + 8
-        buffer = (ll.llama_token * room)()
-        count = ll.llama_tokenize(self._vocab, data, len(data), buffer, room, self.adds_bos, special)
-        return list(buffer[:count])
+        return self._llama.tokenize(text)
 
     def close(self) -> None:
         """Stop the thread and free the model; requests in flight raise `ModelError`."""
@@ -177,291 +150,257 @@ class LlamaCppEngine:
             self._lock.notify_all()
         self._thread.join()
         self._samplers.free()
-        ll.llama_batch_free(self._batch)
-        ll.llama_free(self._context)
-        ll.llama_model_free(self._model)
-
-    def __enter__(self) -> LlamaCppEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._llama.close()
 
     # ── the queue ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def _enqueue(self, requests: Sequence[tuple[Request, Callable[[str], None] | None]]) -> list[Future[Completion]]:
-        jobs, futures = [], []
-        for request, on_text in requests:
-            future: Future[Completion] = Future()
-            futures.append(future)
-            text = (self.template.render(request.messages) if request.messages else "") + request.prefill
-            tokens = self.tokenize(text)
-            room = self.context - request.sampling.max_tokens
-            if len(tokens) > room:
-                future.set_exception(ModelError(
-                    f"a prompt of {len(tokens)} tokens and {request.sampling.max_tokens} new ones do not fit the context "
-                    f"of {self.context}. Raise models.context or shorten the text."))
-                continue
-            if request.adapter is not None and request.adapter not in self._adapters:
-                future.set_exception(ModelError(f"no adapter '{request.adapter}' is registered with {self.name}."))
-                continue
-            job = _Job(future, request, tokens, prompt=len(tokens), on_text=on_text)
-            if request.shared:
-                head = self.tokenize(self.template.render(request.messages[: request.shared], answer=False))
-                job.shared = _common(head, tokens[:-1])
-            try:
-                job.sampler = self._samplers.make(request)
-            except ModelError as error:
-                future.set_exception(error)
-                continue
-            jobs.append(job)
-        _share_equal_prompts(jobs)
-        self._queue(jobs)
-        return futures
 
     def _check_open(self) -> None:
         if self._closing:  # llama.cpp aborts the whole process when a freed model is used
             raise ModelError(f"the engine of {self.name} is closed.")
 
-    def _queue(self, jobs: Sequence[_Job]) -> None:
+    def _check_fits(self, prompt: int, new: int) -> None:
+        if prompt + new > self.context:
+            raise PromptTooLong(f"a prompt of {prompt} tokens and {new} new ones do not fit the context of {self.context}. "
+                                "Raise models.context or shorten the text.")
+
+    def _queue(self, jobs: Sequence[Job]) -> None:
+        """Let the jobs that have not failed yet wait for their turn."""
         with self._lock:
             self._check_open()
-            self._waiting.extend(jobs)
+            for job in jobs:
+                name = job.request.adapter
+                if name is not None and name not in self._adapters:
+                    job.fail(AdapterError(f"no adapter '{name}' is registered with {self.name}."))
+                if job.over:
+                    job.free()
+                    continue
+                if name is not None:
+                    job.adapter = self._adapters[name]
+                    job.adapter.users += 1
+                if job.request.deadline is not None:
+                    job.until = time.monotonic() + job.request.deadline
+                    heapq.heappush(self._deadlines, (job.until, id(job), job))
+                self._waiting.put(job)
             self._lock.notify_all()
+
+    def _order(self, work: Callable[[], T]) -> T:
+        """Have the engine's thread do something between two steps, and wait for it."""
+        done: Future[object] = Future()
+        with self._lock:
+            self._check_open()
+            self._orders.append((work, done))
+            self._lock.notify_all()
+        return done.result()  # type: ignore[return-value]
+
+    def _retire(self, name: str) -> None:
+        """Take an adapter out of the registry; it is freed when the last job that uses it is done."""
+        old = self._adapters.pop(name, None)
+        if old is not None:
+            old.retired = True
+            self._retired.append(old)
+
+    # ── the engine's thread ─────────────────────────────────────────────────────────────────────────────────
 
     def _loop(self) -> None:
         while True:
             with self._lock:
-                while not (self._waiting or self._running or self._closing):
+                while not (self._waiting or self._running or self._orders or self._closing):
                     self._lock.wait()
                 if self._closing:
-                    left = [*self._running, *self._waiting]
-                    self._waiting.clear()
                     break
-                admitted = self._admit()
+            self._obey()
             try:
-                self._prepare(admitted)
-                self._step()
+                self._give_up()
+                self._admit()
+                self._prefill()
+                self._decode()
             except Exception as error:  # noqa: BLE001  # the thread must outlive one bad batch; the callers get the error
                 for job in list(self._running):
                     self._finish(job, error=ModelError(f"{self.name} failed: {error}"))
+        with self._lock:
+            left, orders = [*self._running, *self._waiting.drain()], list(self._orders)
+        closed = ModelError(f"the engine of {self.name} was closed before the answer was done.")
         for job in left:
-            self._finish(job, error=ModelError(f"the engine of {self.name} was closed before the answer was done."))
+            self._finish(job, error=closed)
+        for _, done in orders:
+            done.set_exception(closed)
 
-    def _admit(self) -> list[_Job]:
-        """Take waiting jobs in order while there are free sequences and the adapter stays the same."""
-        admitted = []
-        while self._waiting and self._free:
-            job = self._waiting[0]
-            if job.outcome.cancelled():
-                self._waiting.popleft()
-                job.free()
+    def _obey(self) -> None:
+        while self._orders:
+            work, done = self._orders.popleft()
+            try:
+                done.set_result(work())
+            except Exception as error:  # noqa: BLE001  # it belongs to whoever gave the order
+                done.set_exception(error)
+        for adapter in [adapter for adapter in self._retired if adapter.users == 0]:
+            if self._at_work[0] is adapter:
+                self._use(None, 1.0)
+            for key in [key for key in self._prefixes if key[0] is adapter]:  # type: ignore[index]
+                self._forget_prefix(key)
+            self._llama.free_adapter(adapter.handle)
+            self._retired.remove(adapter)
+
+    def _give_up(self) -> None:
+        """Free the places of those whose caller has gone, and of those whose time is over."""
+        now = time.monotonic()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, _, job = heapq.heappop(self._deadlines)
+            job.fail(DeadlinePassed(f"{self.name} had no answer within the {job.request.deadline:g} s that it was given. "
+                                    "Allow more time, or ask for fewer tokens."))
+        for job in [job for job in self._running if job.over]:
+            self._finish(job)
+
+    def _admit(self) -> None:
+        """Give free sequences to those who wait, and the shared prefixes to the admitted."""
+        while self._free:
+            with self._lock:
+                job = self._waiting.take(self._at_work, idle=not self._running)
+            if job is None:
+                break
+            if job.over:
+                self._finish(job)
                 continue
-            if job.adapter != self._active_adapter:
-                if self._running:
-                    break
-                self._switch_adapter(job.adapter)
-            self._waiting.popleft()
+            if job.line != self._at_work:
+                self._use(*job.line)
             job.sequence = heapq.heappop(self._free)
             self._running.append(job)
-            admitted.append(job)
-        return admitted
+            if job.shared >= _SHORTEST_PREFIX:
+                self._llama.copy(self._prefix(tuple(job.tokens[: job.shared])), job.sequence)
+                job.fed = job.shared
 
-    def _switch_adapter(self, name: str | None) -> None:
-        if name is None:
-            ll.llama_set_adapters_lora(self._context, None, 0, None)
-        else:
-            adapters = (ll.llama_adapter_lora_p_ctypes * 1)(self._adapters[name])
-            ll.llama_set_adapters_lora(self._context, adapters, 1, (ctypes.c_float * 1)(1.0))
-        ll.llama_memory_clear(self._memory, True)  # keys and values of another adapter are wrong, prefixes too
-        self._prefixes.clear()
-        self._active_adapter = name
+    def _use(self, adapter: Adapter | None, scale: float) -> None:
+        self._llama.use_adapter(adapter and adapter.handle, scale)
+        self._at_work = (adapter, scale)
+
+    def _prefix(self, tokens: tuple[int, ...]) -> int:
+        """The stream that holds these tokens as the adapter at work reads them; computed if it is not there."""
+        key = (*self._at_work, tokens)
+        if key not in self._prefixes:
+            if len(self._prefixes) == self._prefix_room:
+                self._forget_prefix(next(iter(self._prefixes)))
+            taken = set(self._prefixes.values())
+            stream = next(s for s in range(self.sequences, self._llama.streams) if s not in taken)
+            for start in range(0, len(tokens), BATCH):
+                self._llama.add(tokens[start : start + BATCH], start, stream)
+                self._llama.decode()
+            self._prefixes[key] = stream
+        self._prefixes.move_to_end(key)
+        return self._prefixes[key]
+
+    def _forget_prefix(self, key: Hashable) -> None:
+        self._llama.clear(self._prefixes.pop(key))
 
     # ── one step ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _prepare(self, admitted: Sequence[_Job]) -> None:
-        for job in admitted:
-            if job.shared < _SHORTEST_PREFIX:
-                continue
-            key = tuple(job.tokens[: job.shared])
-            source = self._prefixes.get(key)
-            if source is None:
-                source = self._compute_prefix(key)
-            self._prefixes.move_to_end(key)
-            ll.llama_memory_seq_cp(self._memory, source, job.sequence, -1, -1)
-            job.fed = job.shared
+    def _prefill(self) -> None:
+        """Compute the prompts, several in one pass: all but their last token, which goes with the others' next one.
 
-    def _compute_prefix(self, tokens: tuple[int, ...]) -> int:
-        if len(self._prefixes) == _PREFIXES:
-            _, sequence = self._prefixes.popitem(last=False)
-        else:
-            sequence = self.sequences + len(self._prefixes)
-        ll.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-        for start in range(0, len(tokens), _BATCH):
-            self._batch.n_tokens = 0
-            for position in range(start, min(start + _BATCH, len(tokens))):
-                self._add(tokens[position], position, sequence, logits=False)
-            self._decode()
-        self._prefixes[tokens] = sequence
-        return sequence
+        llama.cpp computes only sequences with consecutive ids and equally many tokens in one pass; a mixed batch is cut
+        into many small ones (108 prompts of 60 tokens took 63 s mixed, 1.0 s one by one).
+        """
+        while True:
+            few = _DRIBBLE if len(self._running) > _DRIBBLE else 1  # alone, the first token comes sooner in one pass
+            behind = sorted((job for job in self._running if job.left > few or (job.scoring and job.left)),
+                            key=lambda job: job.sequence)
+            if not behind:
+                return
+            room = _SCORED if behind[0].scoring else BATCH
+            group = [behind[0]]
+            tokens = min(self._due(behind[0]), room)
+            for job in behind[1:]:
+                fewer = min(tokens, self._due(job))
+                if (job.sequence != group[-1].sequence + 1 or job.scoring != group[0].scoring
+                        or fewer * (len(group) + 1) > room or fewer < tokens // 2):
+                    break
+                group.append(job)
+                tokens = fewer
+            self._feed(group, tokens)
 
-    def _step(self) -> None:
-        """Feed the new prompts, then one token of every decoding job in one call; sample where a prompt is complete."""
-        for job in [job for job in self._running if job.outcome.cancelled()]:
-            self._finish(job)
-        # A prompt goes alone: llama.cpp cuts a batch of unequal lengths into many passes of a few tokens each
-        # (108 prompts of 60 tokens took 63 s mixed, 3 s alone).
-        for job in [job for job in self._running if len(job.tokens) - job.fed > 1]:
-            while len(job.tokens) - job.fed > 1 and job in self._running:
-                self._feed([job])
-        # It computes only sequences with consecutive ids, in ascending order, in one pass: with the ids in the order
-        # of arrival, 32 sequences decode at 270 tokens/s instead of 700.
-        self._feed(sorted(self._running, key=lambda job: job.sequence))
-
-    def _feed(self, jobs: Sequence[_Job]) -> None:
-        """One decode call: as many of the jobs' next tokens as fit, then samples and scores where they are due."""
-        self._batch.n_tokens = 0
-        outputs: list[tuple[_Job, int, int]] = []  # job, index in the batch, position in the job's tokens
-        for job in jobs:
-            end = min(len(job.tokens), job.fed + _BATCH - self._batch.n_tokens)
-            for position in range(job.fed, end):
-                last = position == len(job.tokens) - 1
-                wanted = position >= job.prompt - 1 and not last if job.scoring else last
-                if wanted:
-                    outputs.append((job, self._batch.n_tokens, position))
-                self._add(job.tokens[position], position, job.sequence, logits=wanted)
-            job.fed = end
-        if self._batch.n_tokens == 0:
-            return
-        self._decode()
-        for job, index, position in outputs:
-            if job.scoring is None:
-                self._draw(job, index)
-            else:
-                job.logprobs.append(self._logprob(index, job.tokens[position + 1]))
-        for job in [job for job in jobs if job.scoring and job.fed == len(job.tokens)]:
-            self._finish(job)
-
-    def _add(self, token: int, position: int, sequence: int, *, logits: bool) -> None:
-        batch, i = self._batch, self._batch.n_tokens
-        batch.token[i], batch.pos[i] = token, position
-        batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
-        batch.logits[i] = logits
-        batch.n_tokens = i + 1
+    def _due(self, job: Job) -> int:
+        """Tokens of a job that can be computed ahead of the common step."""
+        return job.left if job.scoring else job.left - 1
 
     def _decode(self) -> None:
-        code = ll.llama_decode(self._context, self._batch)
-        if code != 0:
-            raise ModelError(f"llama_decode returned {code}: {last_log()}")
+        """One token of every job in one pass."""
+        if not self._running:
+            return
+        self._close_ranks()
+        self._feed(sorted(self._running, key=lambda job: job.sequence), 1)
 
-    def _draw(self, job: _Job, index: int) -> None:
+    def _close_ranks(self) -> None:
+        """Move the last sequences into holes that nobody waits for: a hole cuts the pass in two (58 of 64: 112 ms, not 76)."""
+        last = max(self._running, key=lambda job: job.sequence)
+        while self._free and self._free[0] < last.sequence:
+            hole = heapq.heapreplace(self._free, last.sequence)
+            self._llama.copy(last.sequence, hole)
+            self._llama.clear(last.sequence)
+            last.sequence = hole
+            last = max(self._running, key=lambda job: job.sequence)
+
+    def _feed(self, jobs: Sequence[Job], count: int) -> None:
+        """One pass over the next `count` tokens of each job, then draws and scores where they are due."""
+        due: list[tuple[Job, int]] = []  # with the index in the batch of the first token that has logits
+        for job in jobs:
+            end = job.fed + count
+            if job.scoring:
+                outputs = range(max(0, job.prompt - 1 - job.fed), min(count, len(job.tokens) - 1 - job.fed))
+            else:
+                outputs = range(count - 1, count) if end == len(job.tokens) else range(0)
+            first = self._llama.add(job.tokens[job.fed : end], job.fed, job.sequence, outputs)
+            if outputs:
+                due.append((job, first + outputs.start))
+        self._llama.decode()
+        for job in jobs:
+            job.fed += count
+        for job, index in due:
+            if job.scoring:
+                start = max(job.prompt, job.fed - count + 1)
+                job.logprobs += [self._llama.logprob(index + i, token)
+                                 for i, token in enumerate(job.tokens[start : job.fed + 1])]
+            else:
+                self._draw(job, index)
+        for job in jobs:
+            if job.scoring and job.left == 0:
+                self._finish(job)
+
+    def _draw(self, job: Job, index: int) -> None:
         assert job.sampler is not None
         try:
-            token = job.sampler.draw(self._context, index)
+            token = job.sampler.draw(index)
         except ModelError as error:  # this request's grammar; the others go on
             self._finish(job, error=error)
-        else:
-            self._take(job, token)
-
-    def _take(self, job: _Job, token: int) -> None:
-        """Append a sampled token to the job; finish it at the end of its turn, a stop string, or its length."""
-        generated = len(job.tokens) - job.prompt
-        self.decoded_tokens += 1
-        sampling = job.request.sampling
-        if ll.llama_vocab_is_eog(self._vocab, token):
-            self._finish(job, finish="stop")
             return
-        job.tokens.append(token)
-        job.text += job.decoder.decode(self._piece(token))
-        for stop in sampling.stop:
-            at = job.text.find(stop)
-            if at >= 0:
-                job.text = job.text[:at]
-                self._finish(job, finish="stop")
-                return
-        if generated + 1 >= sampling.max_tokens:
-            self._finish(job, finish="length")
-        elif job.on_text is not None:
-            self._emit(job, hold=max((_overlap(job.text, stop) for stop in sampling.stop), default=0))
+        self.decoded_tokens += 1
+        if self._llama.ends(token):
+            self._finish(job)
+            return
+        if job.request.logprobs:
+            job.logprobs.append(self._llama.logprob(index, token))
+        finish = job.grow(token, self._llama.piece(token))
+        if finish is not None:
+            self._finish(job, finish)
 
-    def _emit(self, job: _Job, hold: int = 0) -> None:
-        """Give the caller the new text, but not a tail that may become a stop string."""
-        end = len(job.text) - hold
-        if job.on_text is not None and end > job.emitted:
-            job.on_text(job.text[job.emitted : end])
-            job.emitted = end
-
-    def _finish(self, job: _Job, *, finish: str = "stop", error: Exception | None = None) -> None:
+    def _finish(self, job: Job, finish: str = "stop", *, error: Exception | None = None) -> None:
+        """Free the job's place, then answer its caller."""
         if job in self._running:
             self._running.remove(job)
         if job.sequence >= 0:
-            ll.llama_memory_seq_rm(self._memory, job.sequence, -1, -1)
+            self._llama.clear(job.sequence)
             heapq.heappush(self._free, job.sequence)
             job.sequence = -1
         job.free()
-        try:
-            if error is not None:
-                job.outcome.set_exception(error)
-            elif job.scoring is not None:
-                job.scoring.set_result(float(np.mean(job.logprobs)))
-            elif not job.future.cancelled():
-                self._emit(job)
-                job.future.set_result(Completion(
-                    job.text, finish, job.prompt, len(job.tokens) - job.prompt, tag=job.request.tag))
-        except InvalidStateError:
-            pass  # cancelled in this very moment: nobody waits for it
-
-    def _logprob(self, index: int, token: int) -> float:
-        logits = logits_of(self._context, index, self._words).astype(np.float64)
-        top = logits.max()
-        return float(logits[token] - top - np.log(np.exp(logits - top).sum()))
-
-    # ── the vocabulary ──────────────────────────────────────────────────────────────────────────────────────
-
-    def _new_context(self, threads: int) -> ll.llama_context_p:
-        params = ll.llama_context_default_params()
-        params.n_seq_max = self.sequences + _PREFIXES
-        params.n_ctx = params.n_seq_max * self.context
-        params.n_batch = params.n_ubatch = _BATCH
-        params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = False
-        params.no_perf = True
-        context = ll.llama_init_from_model(self._model, params)
-        if not context:
-            raise ModelError(
-                f"no memory for {params.n_seq_max} sequences of {self.context} tokens ({last_log()}). "
-                "Lower models.sequences or models.context.")
-        return context
-
-    def _has_token(self, text: str) -> bool:
-        return len(self.tokenize(text)) - int(self.adds_bos) == 1
-
-    def _piece(self, token: int) -> bytes:
-        buffer = ctypes.create_string_buffer(64)
-        size = ll.llama_token_to_piece(self._vocab, token, buffer, 64, 0, False)
-        if size < 0:
-            buffer = ctypes.create_string_buffer(-size)
-            size = ll.llama_token_to_piece(self._vocab, token, buffer, -size, 0, False)
-        return buffer.raw[:size]
+        if job.adapter is not None:
+            with self._lock:
+                job.adapter.users -= 1
+        if error is not None:
+            job.fail(error)
+        elif not job.over:
+            job.answer(finish)
 
 
-def _share_equal_prompts(jobs: Sequence[_Job]) -> None:
+def _share_equal_prompts(jobs: Sequence[Job]) -> None:
     """Best-of-N asks the same prompt N times: compute it once, all but its last token."""
     seen = Counter(tuple(job.tokens) for job in jobs)
     for job in jobs:
         if seen[tuple(job.tokens)] > 1:
             job.shared = len(job.tokens) - 1
-
-
-def _common(one: Sequence[int], two: Sequence[int]) -> int:
-    count = 0
-    for a, b in zip(one, two, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)

@@ -16,11 +16,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rostok.engines.room import Room
-from rostok.engines.templates import Template
 from rostok.errors import ModelError
+
+if TYPE_CHECKING:
+    from rostok.engines.templates import Template  # which needs Message from here
 
 QUEUE = 4096  # requests that wait or run at once; who comes later waits, so that 100,000 pages need no 100,000 samplers
 

@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import threading
+from collections import OrderedDict
+from functools import lru_cache
 from typing import Any
 
 import llama_cpp as ll
 import numpy as np
 from numpy.typing import NDArray
 
+from rostok.engines.context import Context
 from rostok.engines.log import keep_log, last_log
 from rostok.engines.protocol import Request
-from rostok.errors import ModelError
+from rostok.engines.schema import to_gbnf
+from rostok.errors import GrammarError
 
+_GRAMMARS = 64      # compiled ones that are kept
 _CANDIDATES = 100  # the samplers see the likeliest so many: DRY over 49k words costs a quarter of the step
 
 
 class Samplers:
-    """Makes the samplers of requests for one model. May be used from any thread.
+    """Makes the samplers of requests for one model. May be used from any thread."""
 
-    Args:
-        words: size of the vocabulary.
-        context: how far back the DRY sampler looks, in tokens.
-    """
-
-    def __init__(self, vocab: ll.llama_vocab_p, words: int, context: int) -> None:
-        self.vocab, self.words, self._context = vocab, words, context
+    def __init__(self, llama: Context) -> None:
+        self._llama = llama
         self._dry: dict[float, ll.llama_sampler_p] = {}
+        self._grammars: OrderedDict[str, ll.llama_sampler_p] = OrderedDict()
         self._lock = threading.Lock()
 
     def make(self, request: Request) -> Sampler:
         """The sampler of one request.
 
         Raises:
-            ModelError: the grammar cannot be compiled.
+            GrammarError: grammar or schema cannot be compiled, or both are given.
         """
+        grammar = self._grammar(request)
         sampling = request.sampling
         chain = ll.llama_sampler_chain_init(ll.llama_sampler_chain_default_params())
         parts = [ll.llama_sampler_init_top_k(_CANDIDATES)]
         if sampling.repetition_penalty != 1.0:
-            parts.append(ll.llama_sampler_init_penalties(self.words, 64, sampling.repetition_penalty, 0.0, 0.0))
+            parts.append(ll.llama_sampler_init_penalties(self._llama.words, 64, sampling.repetition_penalty, 0.0, 0.0))
         if sampling.dry > 0:
-            parts.append(ll.llama_sampler_clone(self._dry_sampler(sampling.dry)))
+            parts.append(self._dry_sampler(sampling.dry))
         if sampling.temperature <= 0:
             parts.append(ll.llama_sampler_init_greedy())
         else:
@@ -51,58 +54,76 @@ class Samplers:
                       ll.llama_sampler_init_dist(request.seed & 0xFFFFFFFF)]
         for part in parts:
             ll.llama_sampler_chain_add(chain, part)
-        grammar = None
-        if request.grammar is not None:
-            keep_log()
-            grammar = ll.llama_sampler_init_grammar(self.vocab, request.grammar.encode(), b"root")
-            if not grammar:
-                ll.llama_sampler_free(chain)
-                raise ModelError(f"the grammar cannot be compiled: {last_log()}")
-        return Sampler(chain, grammar, self.words)
+        return Sampler(self._llama, chain, grammar)
 
     def free(self) -> None:
         """Free what was kept for copying."""
-        for sampler in self._dry.values():
+        for sampler in (*self._dry.values(), *self._grammars.values()):
             ll.llama_sampler_free(sampler)
         self._dry.clear()
+        self._grammars.clear()
 
     def _dry_sampler(self, multiplier: float) -> ll.llama_sampler_p:
-        """The DRY sampler of this strength. Making one looks at every word of the vocabulary (0.3 s); copying is free."""
+        """A DRY sampler of this strength. Making one looks at every word of the vocabulary (0.3 s); copying is free."""
         with self._lock:
             if multiplier not in self._dry:
                 breakers = (ctypes.c_char_p * 4)(b"\n", b":", b'"', b"*")
                 # The last length is explicit: -1 ("the whole context") switches the sampler off in this llama.cpp.
                 self._dry[multiplier] = ll.llama_sampler_init_dry(
-                    self.vocab, multiplier, 1.75, 2, self._context, breakers, 4)
-            return self._dry[multiplier]
+                    self._llama.vocab, multiplier, 1.75, 2, self._llama.length, breakers, 4)
+            return ll.llama_sampler_clone(self._dry[multiplier])
+
+    def _grammar(self, request: Request) -> ll.llama_sampler_p | None:
+        """A sampler in the grammar's first state, copied from one that was compiled before where there is one."""
+        if request.schema is not None and request.grammar is not None:
+            raise GrammarError("a request takes a grammar or a JSON schema, not both.")
+        text = request.grammar if request.schema is None else _schema_grammar(json.dumps(request.schema))
+        if text is None:
+            return None
+        with self._lock:
+            if text not in self._grammars:
+                keep_log()
+                compiled = ll.llama_sampler_init_grammar(self._llama.vocab, text.encode(), b"root")
+                if not compiled:
+                    raise GrammarError(f"the grammar cannot be compiled: {last_log()}. It must be GBNF with a rule 'root'.")
+                if len(self._grammars) == _GRAMMARS:
+                    ll.llama_sampler_free(self._grammars.popitem(last=False)[1])
+                self._grammars[text] = compiled
+            self._grammars.move_to_end(text)
+            return ll.llama_sampler_clone(self._grammars[text])
+
+
+@lru_cache(maxsize=64)
+def _schema_grammar(schema: str) -> str:
+    return to_gbnf(json.loads(schema))
 
 
 class Sampler:
     """Draws the words of one completion."""
 
-    def __init__(self, chain: ll.llama_sampler_p, grammar: ll.llama_sampler_p | None, words: int) -> None:
-        self._chain, self._grammar, self._words = chain, grammar, words
+    def __init__(self, llama: Context, chain: ll.llama_sampler_p, grammar: ll.llama_sampler_p | None) -> None:
+        self._llama, self._chain, self._grammar = llama, chain, grammar
 
-    def draw(self, context: ll.llama_context_p, index: int) -> int:
-        """The next word after output `index` of the last decode call.
+    def draw(self, index: int) -> int:
+        """The next word after token `index` of the last batch.
 
         Raises:
-            ModelError: the grammar allows no word of the vocabulary.
+            GrammarError: the grammar allows no word of the vocabulary.
         """
         if self._grammar is None:
-            return int(ll.llama_sampler_sample(self._chain, context, index))
+            return self._llama.sample(self._chain, index)
         # Draw freely first: the grammar is asked about one word instead of 49,000, and most draws pass.
-        logits = logits_of(context, index, self._words)
+        logits = self._llama.logits(index)
         likely = np.argpartition(logits, -2 * _CANDIDATES)[-2 * _CANDIDATES :]
         token = self._draw_from(likely, logits)
         if not self._allowed(np.array([token]))[0]:
-            for ids in (likely, np.arange(self._words)):
+            for ids in (likely, np.arange(self._llama.words)):
                 allowed = ids[self._allowed(ids)]
                 if len(allowed):
                     token = self._draw_from(allowed, logits)
                     break
             else:
-                raise ModelError("the grammar allows no word of this vocabulary here. Check that it can be completed.")
+                raise GrammarError("the grammar allows no word of this vocabulary here. Check that it can be completed.")
         ll.llama_sampler_accept(self._chain, token)
         ll.llama_sampler_accept(self._grammar, token)
         return token
@@ -125,11 +146,6 @@ class Sampler:
         ll.llama_sampler_apply(self._grammar, candidates.pointer)
         allowed: NDArray[Any] = np.isfinite(candidates.data["logit"])
         return allowed
-
-
-def logits_of(context: ll.llama_context_p, index: int, words: int) -> NDArray[Any]:
-    """Logits of output `index` of the last decode call, shape [words], float32; valid until the next call."""
-    return np.ctypeslib.as_array(ll.llama_get_logits_ith(context, index), shape=(words,))
 
 
 class _Candidates:

@@ -13,8 +13,8 @@ from typing import Any
 from rostok.errors import GrammarError
 
 _SILENT = {"title", "description", "default", "examples", "$schema", "$id", "$comment", "deprecated", "readOnly", "writeOnly"}
-_KNOWN = {"type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "enum", "const",
-          "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions", "minLength", "maxLength", "pattern", "format"}
+_KNOWN = {"type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "enum",
+          "const", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions", "minLength", "maxLength", "pattern", "format"}
 _FORMATS = {"date", "time", "date-time", "uuid"}
 # Rules of the translation that are written anew: its blanks may go on for ever, its strings may hold bare control characters.
 _RULES = {
