@@ -176,7 +176,7 @@ def thought(seed: Seed) -> str:
 def vendi(vectors: NDArray[np.float32]) -> float:
     """Effective number of items: exp of the entropy of the eigenvalues of K/n, K the cosines (arXiv:2210.02410).
 
-    Six lines here: the authors' package, vendi-score 0.0.3, has had no release since 2023 and names a part of scipy that
+    Six lines here: the authors' package, vendi-score 0.0.3, has had no release for years and names a part of scipy that
     is on its way out.
 
     Args:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from rostok.errors import DataError
-from rostok.seeds.library import Library
+from rostok.seeds.library import DraftRecord, Library
+from rostok.seeds.record import Seed
 
 
 def edit(library: Library, number: int, **fields: object) -> None:
@@ -105,3 +106,53 @@ def test_an_empty_library_has_no_seeds(tmp_path: Path) -> None:
     assert Library(tmp_path).seeds() == []
     with pytest.raises(DataError, match="There are: none yet"):
         Library(tmp_path).find("s-")
+
+
+def test_a_library_of_a_newer_version_is_told(library: Library) -> None:
+    """Prevents: a newer seed read with an older meaning, or told as a broken line."""
+    edit(library, 1, format=99)
+    with pytest.raises(DataError, match=r"library\.jsonl, line 2: was written by a newer version of Rostok \(seed format 99"):
+        library.seeds()
+
+
+def test_a_line_without_a_format_is_of_the_first(library: Library) -> None:
+    """Prevents: seeds of an earlier Rostok that are refused, or get other glyphs and so other corpora."""
+    lines = [Seed.model_validate_json(line).model_copy(update={"format": 1}).line()
+             for line in library.path.read_text(encoding="utf-8").splitlines()]
+    library.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert [seed.line() for seed in library.seeds()] == lines
+    assert {seed.format for seed in library.seeds()} == {1}
+
+
+def test_a_last_line_without_its_end_is_kept(library: Library, make_seed) -> None:
+    """Prevents: a seed lost because an editor has saved the file without a line end."""
+    whole = library.path.read_bytes()
+    library.path.write_bytes(whole[:-1])
+    assert library.admit(make_seed(3))
+    assert library.path.read_bytes().startswith(whole)
+    assert [seed.lineage.place for seed in library.seeds()] == [0, 1, 2, 3]
+
+
+def test_a_dangling_transition_is_named_with_its_line(library: Library) -> None:
+    """Prevents: a slip in a hand-edited seed that one has to look for among a hundred lines."""
+    steps = [step.model_dump() for step in library.seeds()[1].transitions]
+    steps[2]["target"] = "n99"
+    edit(library, 1, transitions=steps)
+    with pytest.raises(DataError, match=r"line 2: .*n03 -> n99: 'n99' is no node of this seed.*rostok seeds lint"):
+        library.seeds()
+
+
+def test_a_change_on_disk_is_seen(library: Library) -> None:
+    """Prevents: an edit that the library does not notice because it has read the file before."""
+    assert len(library.seeds()) == 3
+    lines = library.path.read_text(encoding="utf-8").splitlines()
+    library.path.write_text("\n".join(lines[:2]) + "\n", encoding="utf-8")
+    assert len(library.seeds()) == 2
+
+
+def test_a_draft_is_counted_once(library: Library) -> None:
+    """Prevents: rates that grow worse with every restart."""
+    for tokens in (10, 99):
+        library.note_draft(DraftRecord(place=0, attempt=0, admitted=True, retries={"names": 2}, tokens=tokens))
+    library.note_draft(DraftRecord(place=0, attempt=1, admitted=False, reason="too near"))
+    assert [(draft.attempt, draft.tokens) for draft in library.drafts()] == [(0, 10), (1, 0)]
