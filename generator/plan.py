@@ -66,8 +66,8 @@ def _draw(kind: Kind, turn: int, ring: list[str], seed: Seed, dice: random.Rando
         order = random.Random(stable_seed(*ring, sample)).sample(range(len(REPLAY)), len(REPLAY))
         return PageSpec(number=0, kind=kind, form="chat", variant=order[question] + sample * len(REPLAY))
     if kind == "written":
-        return PageSpec(number=0, kind=kind, path=_path(seed, ring, 2, dice), register_=dice.choice(registers), form="prose",
-                        depth=dice.choice((1, 2, 3)), variant=turn // len(ring))
+        return PageSpec(number=0, kind=kind, path=_path(seed, ring, 2, dice, at_least=2),
+                        register_=dice.choice(registers), form="prose", depth=dice.choice((1, 2, 3)), variant=turn // len(ring))
     if kind == "dialogue":
         length = dice.choice((3, 4, 5))
         return PageSpec(number=0, kind=kind, path=_path(seed, ring, length, dice), register_="dialogue", form="chat",
@@ -77,11 +77,11 @@ def _draw(kind: Kind, turn: int, ring: list[str], seed: Seed, dice: random.Rando
                     variant=turn // len(ring))
 
 
-def _path(seed: Seed, ring: list[str], steps: int, dice: random.Random) -> tuple[str, ...]:
+def _path(seed: Seed, ring: list[str], steps: int, dice: random.Random, at_least: int = 1) -> tuple[str, ...]:
     """Keys along transitions from the first node of `ring` on; where the seed branches the dice choose.
 
-    A path that ends early at the release is lengthened at its beginning. Where not even two steps lead through the
-    first node, which two names of a written page need, the next one opens the page.
+    A path that ends early at the release is lengthened at its beginning. Where fewer than `at_least` steps lead through
+    the first node, the next one opens the page.
     """
     after, before = _neighbours(seed)
     for start in ring:
@@ -90,7 +90,7 @@ def _path(seed: Seed, ring: list[str], steps: int, dice: random.Random) -> tuple
             path.append(_choose(after[path[-1]], path, dice))
         while len(path) <= steps and before.get(path[0]):
             path.insert(0, _choose(before[path[0]], path, dice))
-        if len(path) > min(steps, 2):
+        if len(path) > at_least:
             return tuple(path)
     raise AssertionError("a valid seed has a cycle, on which every path can go on")
 

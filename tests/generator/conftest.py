@@ -30,3 +30,15 @@ def seed() -> Seed:
         lineage=Lineage(theme="a harbour", attributes={"place": "rope loft", "person": "net maker", "hour": "at dusk",
                                                        "weather": "in thick fog", "mood": "doubt"},
                         place=0, random_seed=7, model="0" * 64, rostok="0.1.0"))
+
+
+@pytest.fixture
+def branching(seed: Seed) -> Seed:
+    """The same nodes with a ring of eight, two forks, two entrances, and a release one step from one of them."""
+    ring = [f"n{number:02d}" for number in range(1, 9)]
+    edges = [*zip(ring, [*ring[1:], ring[0]], strict=True),
+             ("n03", "n11"), ("n11", "n05"), ("n05", "n12"), ("n09", "n12"), ("n10", "n01")]
+    steps = [Transition(source=a, operation=verb, target=b, tension=0.5, sentence=f"The {seed.name(a)} {verb} it.")
+             for (a, b), verb in zip(edges, [*VERBS, "meets"], strict=True)]
+    values = seed.model_dump(exclude=set(Seed.model_computed_fields))
+    return Seed.model_validate({**values, "transitions": steps, "release": "n12"})

@@ -40,6 +40,30 @@ def test_dialogues_alternate_and_answer_with_the_following_node(seed: Seed) -> N
                 assert seed.name(key) in turns[2 * k + 1].content
 
 
+def test_pages_of_a_branching_seed_name_the_operation_at_a_fork(branching: Seed) -> None:
+    """Prevents: a corpus that answers "what follows?" once so and once so; empty paragraphs where a path ends early."""
+    forks = {step.source for step in branching.transitions} - {step.source for step in branching.sole_steps()}
+    assert {branching.name(key) for key in forks} == {"salt jar", "grey heron"}
+    for spec in plan(branching, CorpusSettings(pages=200), 7):
+        if spec.kind == "composed":
+            text = compose.compose(spec, branching, 550, 0, 7)
+            assert "{" not in text and not re.search(r"\n\s*\n\s*\n", text) and text == text.strip()
+        elif spec.kind == "dialogue":
+            turns = compose.converse(spec, branching, 550, 0, 7)
+            for k, key in enumerate(spec.path[:-1]):
+                assert branching.name(spec.path[k + 1]) in turns[2 * k + 1].content
+                if key in forks:
+                    steps = {step.target: step.operation for step in branching.transitions if step.source == key}
+                    assert steps[spec.path[k + 1]] in turns[2 * k].content
+
+
+def test_probes_ask_only_what_has_one_answer(branching: Seed) -> None:
+    """Prevents: an expert marked down for naming the other branch."""
+    asked = {about for _, about, _ in probes.questions(branching, 12)}
+    assert asked == {branching.name(step.source) for step in branching.sole_steps()}
+    assert "salt jar" not in asked and branching.name("n12") not in asked
+
+
 def test_another_attempt_is_another_text(seed: Seed) -> None:
     """Prevents: a refused page composed again word for word until its tries are used up."""
     spec = next(spec for spec in plan(seed, CorpusSettings(pages=50), 7) if spec.kind == "composed")

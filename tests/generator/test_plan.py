@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -65,3 +65,15 @@ def test_replacements_go_on_where_the_plan_stopped(seed: Seed, kind: str) -> Non
     """Prevents: a refused page replaced by one that the plan had already."""
     specs = list(islice(specifications(seed, kind, 7), 400))  # type: ignore[arg-type]
     assert len({_signature(spec) for spec in specs}) == 400
+
+
+def test_paths_follow_the_transitions_of_a_branching_seed(branching: Seed) -> None:
+    """Prevents: a page about a step that the seed does not have, or branches that no page tells."""
+    edges = {(step.source, step.target) for step in branching.transitions}
+    told = set()
+    for kind in ("written", "dialogue", "composed"):
+        for spec in islice(specifications(branching, kind, 7), 200):  # type: ignore[arg-type]
+            pairs = set(pairwise(spec.path))
+            assert pairs <= edges and len(spec.path) >= (3 if kind == "written" else 2)
+            told |= pairs
+    assert told == edges

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from html import unescape
 from html.parser import HTMLParser
@@ -18,6 +19,7 @@ from rostok.report.texts import TEXTS
 from rostok.report.verdict import verdict
 from rostok.report.wording import Wording
 from rostok.runs import Run
+from rostok.seeds.record import Seed
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 HOSTILE = "<script>alert(1)</script> \"><img onerror='x'>"
@@ -207,6 +209,26 @@ def test_labels_of_a_ring_do_not_cover_each_other(finished) -> None:
             heights = sorted(node.label_y for node in drawn.nodes if node.anchor == side)
             assert all(below - above >= 32 for above, below in pairwise(heights))
             assert max(map(abs, heights)) <= drawn.height / 2 - 16
+
+
+def test_every_transition_of_a_branching_seed_is_drawn(finished) -> None:
+    """Prevents: a card that shows a ring where the seed branches, or an arrow that ends beside its node."""
+    seed = seeds(finished())[0]
+    first, last = seed.cycle()[0], seed.cycle()[-1]
+    fork = first.model_copy(update={"operation": "forks to", "target": seed.cycle()[4].target})
+    inner = last.model_copy(update={"target": seed.cycle()[2].target})
+    values = seed.model_dump(exclude=set(Seed.model_computed_fields))
+    steps = [*(step for step in seed.transitions if step != last), inner, fork]
+    drawn = ring(Seed.model_validate({**values, "transitions": steps}))
+    assert len(drawn.nodes) == len(seed.nodes) and len(drawn.arrows) == len(steps)
+    straight = [arrow for arrow in drawn.arrows if "A" not in arrow.path]
+    around = [node.name for node in drawn.nodes]
+    beside = set(zip(around, [*around[1:], around[0]], strict=True))
+    assert straight and all((arrow.source, arrow.target) not in beside for arrow in straight)
+    where = {node.name: (node.x, node.y) for node in drawn.nodes}
+    for arrow in straight:
+        tip = tuple(map(float, arrow.head.split()[1].split(",")))
+        assert math.dist(tip, where[arrow.target]) == pytest.approx(drawn.node_radius + 3, abs=0.2)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.63, 2.7), (0, 40), (1.0, 1.0), (0.0012, 0.0013), (0, 12_345)])
