@@ -18,8 +18,7 @@ from rostok import __version__
 from rostok.agents import checks, prompts
 from rostok.config import AuthorSettings
 from rostok.embedder import Embedder
-from rostok.engines.llamacpp import LlamaCppEngine
-from rostok.engines.protocol import Message, Request, Sampling
+from rostok.engines.protocol import Engine, Message, Request, Sampling
 from rostok.errors import RostokError
 from rostok.records import stable_seed
 from rostok.seeds.record import REGISTERS, Contradiction, Lineage, Node, Seed, Transition
@@ -33,7 +32,7 @@ ROUNDS = 6  # fresh samples for a field before the draft is given up
 class Team:
     """What the roles share: the model, the embedder, and how hard to try."""
 
-    engine: LlamaCppEngine
+    engine: Engine
     embedder: Embedder
     settings: AuthorSettings
     theme: str

@@ -24,8 +24,8 @@ from langgraph.runtime import Runtime
 
 from rostok.config import Settings
 from rostok.embedder import Embedder
-from rostok.engines.llamacpp import LlamaCppEngine
-from rostok.engines.protocol import Message, Request, Sampling
+from rostok.engines.open import open_engine
+from rostok.engines.protocol import Engine, Message, Request, Sampling
 from rostok.ensemble.index import index
 from rostok.ensemble.memory import Memory, Remembered
 from rostok.ensemble.prompt import HISTORY, compose
@@ -33,7 +33,7 @@ from rostok.ensemble.registry import admit
 from rostok.ensemble.router import Route, Router, calibrate
 from rostok.ensemble.threads import open_threads
 from rostok.errors import RunError
-from rostok.models import find_base, find_embedder, serving_file
+from rostok.models import find_base, find_embedder
 from rostok.records import Record, stable_seed
 from rostok.runs import Run
 from rostok.seeds.library import Library
@@ -95,7 +95,7 @@ class Ensemble:
         skipped: one sentence for each expert that does not, by name and with the reason.
     """
 
-    def __init__(self, run: Run, settings: Settings, engine: LlamaCppEngine, embedder: Embedder, memory: Memory,
+    def __init__(self, run: Run, settings: Settings, engine: Engine, embedder: Embedder, memory: Memory,
                  router: Router, experts: Sequence[Expert], *, threads: BaseCheckpointSaver[Any],
                  skipped: Sequence[str] = (), read_memories: bool = True, max_tokens: int = 120) -> None:
         self.run, self.settings, self.engine, self.embedder = run, settings, engine, embedder
@@ -252,9 +252,7 @@ def open_ensemble(run: Run, settings: Settings, *, read_memories: bool = True,
     with Memory(run.memory, embedder) as memory, open_threads(run.conversations) as threads:
         calibration = calibrate(run, settings, memory, seeds)
         router = Router(memory, settings.router, calibration.threshold)
-        gguf = serving_file(base)
-        with LlamaCppEngine(gguf, sequences=_SEQUENCES, context=settings.models.context,
-                            threads=settings.models.threads) as engine:
+        with open_engine(base, settings.models, sequences=_SEQUENCES) as engine:
             serving.load(engine)
             yield Ensemble(run, settings, engine, embedder, memory, router, serving.experts, threads=threads,
                            skipped=serving.skipped, read_memories=read_memories, max_tokens=max_tokens)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rostok.engines.llamacpp import LlamaCppEngine
+from rostok.engines.protocol import Engine
 from rostok.errors import ModelError, RunError
 from rostok.models import Base
 from rostok.records import file_digest, read_jsonl
@@ -23,15 +23,15 @@ class Serving:
     experts: list[Expert] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
-    def load(self, engine: LlamaCppEngine) -> None:
-        """Register the adapters under their seeds' ids; one that llama.cpp refuses is skipped.
+    def load(self, engine: Engine) -> None:
+        """Register the adapters under their seeds' ids; one that the engine refuses is skipped.
 
         Raises:
             RunError: none is left.
         """
         for expert in list(self.experts):
             try:
-                engine.add_adapter(expert.seed, adapter_file(self.run, expert))
+                engine.add_adapter(expert.seed, adapter_file(self.run, expert).parent)
             except ModelError as error:
                 self.experts.remove(expert)
                 self.skipped.append(f"“{expert.title}” ({expert.id}) is left out: {error}")

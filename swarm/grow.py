@@ -14,13 +14,13 @@ from collections.abc import Sequence
 
 from rostok import __version__
 from rostok.config import Settings
-from rostok.engines.llamacpp import LlamaCppEngine
+from rostok.engines.open import open_engine
 from rostok.engines.protocol import Message, Request, Sampling
 from rostok.errors import DataError, RunError, writing
 from rostok.generator.corpus import check_pages, training_pages
 from rostok.generator.general import HELD_OUT
 from rostok.generator.records import Manifest, Page
-from rostok.models import Base, base_config, serving_file
+from rostok.models import Base, base_config
 from rostok.progress import Watch
 from rostok.records import Record, digest, file_digest, read_jsonl, read_record, stable_seed, write_atomic
 from rostok.runs import Run
@@ -187,7 +187,7 @@ def _general_answers(run: Run, base: Base, settings: Settings) -> list[GeneralAn
     known = read_jsonl(path, GeneralAnswer)
     if len(known) >= settings.probes.general:
         return known[: settings.probes.general]
-    with open_engine(base, settings) as engine:
+    with open_engine(base, settings.models) as engine:
         futures = engine.submit_all([
             Request((Message("user", question),), Sampling(max_tokens=64, temperature=0.0))
             for question in HELD_OUT[: settings.probes.general]])
@@ -204,9 +204,9 @@ def _write_measurements(run: Run, seeds: Sequence[Seed], base: Base, settings: S
     chat: dict[str, dict[str, float]] = {name: {} for name in (*(seed.id for seed in seeds), "base", "base_with_seed")}
     examples = []
     watch.start("ask the experts", 3 * sum(map(len, asked.values())), "questions")
-    with open_engine(base, settings) as engine:
+    with open_engine(base, settings.models) as engine:
         for seed in seeds:
-            engine.add_adapter(seed.id, run.experts / seed.id / "adapter.gguf")
+            engine.add_adapter(seed.id, run.experts / seed.id)
             said: dict[str, list[str]] = {}
             for name, adapter, card in ((seed.id, seed.id, ""), ("base", None, ""), ("base_with_seed", None, seed.card())):
                 said[name] = probes.ask(engine, asked[seed.id], adapter=adapter, card=card)
@@ -227,10 +227,4 @@ def _write_measurements(run: Run, seeds: Sequence[Seed], base: Base, settings: S
         chat_items=len(asked[seeds[0].id]), general={name: row.general for name, row in rows.items()}, router=old,
         chat_examples=tuple(examples))
     write_atomic(run.measurements, measurements.model_dump_json(indent=1) + "\n")
-
-
-def open_engine(base: Base, settings: Settings) -> LlamaCppEngine:
-    """The run's base on llama.cpp, as the settings want it."""
-    return LlamaCppEngine(serving_file(base), sequences=settings.models.sequences, context=settings.models.context,
-                          threads=settings.models.threads)
 

@@ -167,7 +167,9 @@ def report(ctx: typer.Context, run: RunFolder,
 
 
 @_app.command(epilog="Example: rostok doctor runs/demo")
-def doctor(ctx: typer.Context, run: OptionalRun = None) -> None:
+def doctor(ctx: typer.Context, run: OptionalRun = None,
+           measure: Annotated[bool, typer.Option("--measure", help="Measure anew in which number format the base runs "
+                                                 "fastest here (some seconds).")] = False) -> None:
     """What this machine has, and what would not work here and why."""
     from rich.table import Table
     from rich.text import Text
@@ -181,7 +183,7 @@ def doctor(ctx: typer.Context, run: OptionalRun = None) -> None:
 
     marks = {True: Text("ok", "green"), None: Text("note", "yellow"), False: Text("missing", "bold red")}
     table = Table("", "what", "found", box=None, pad_edge=False)
-    checks = examine(models, run)
+    checks = examine(models, run, measure=measure)
     for check in checks:
         detail = Text(check.detail, overflow="fold")
         if check.advice:

@@ -26,9 +26,18 @@ class ModelSettings(Record):
 
     base: str = Field(EMBEDDED, description="`embedded`, a GGUF file, a local folder, or a Hugging Face id")
     embedder: str = Field(EMBEDDED, description="`embedded`, a local sentence-transformers folder, or a Hugging Face id")
+    engine: Literal["llama.cpp", "vllm", "server"] = Field(
+        "llama.cpp", description="what runs the base: llama.cpp or vLLM in this process, or a server at models.server")
+    server: str = Field("", description="address of an OpenAI-compatible server, such as http://127.0.0.1:8080/v1")
     threads: int = Field(0, ge=0, description="threads of the engine; 0 takes all cores this process may use")
-    sequences: int = Field(32, ge=1, le=256, description="completions in flight at once")
+    sequences: int = Field(64, ge=1, le=256, description="completions in flight at once, if the memory holds so many")
     context: int = Field(1024, ge=256, description="tokens of one sequence: prompt and completion together")
+
+    @model_validator(mode="after")
+    def _name_the_server(self) -> Self:
+        if (self.engine == "server") != bool(self.server):
+            raise ValueError("engine: server needs models.server=http://…, and models.server needs models.engine=server")
+        return self
 
 
 class AuthorSettings(Record):

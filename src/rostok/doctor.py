@@ -10,18 +10,17 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-import psutil
 from packaging.requirements import Requirement
 
 from rostok.config import EMBEDDED, ModelSettings
 from rostok.errors import ModelError
-from rostok.models import Base, cache_folder, find_base, find_embedder
+from rostok.machine import available_memory, processor, total_memory, usable_cores
+from rostok.models import Base, cache_folder, find_base, find_embedder, serving_file, serving_folder
 from rostok.records import Record
 
 _DEMO_MIB = 6 * 1024   # memory that the demo may take
 _LEAST_MIB = 3 * 1024  # below this the training step fails with the embedded base
 _LEAST_DISK = 2 << 30  # bytes: two conversions of the embedded base, the experts of a demo, its memory
-_FORMS = {"bf16.gguf": "for serving", "hf": "for training"}  # names in the cache, and what they are for
 _EMBEDDED_SHA256 = {"base": "b179c9523d0e6a0f", "embedder": "53aa51172d14"}  # how they begin, as released
 _SETS = ("AVX2", "AVX512", "AVX512_BF16", "AMX_INT8", "NEON", "SVE")
 
@@ -40,19 +39,20 @@ class Check(Record):
     advice: str = ""
 
 
-def examine(models: ModelSettings | None = None, folder: Path | None = None) -> list[Check]:
-    """Everything that decides whether a run works here. Nothing is written, and offline nothing is downloaded.
+def examine(models: ModelSettings | None = None, folder: Path | None = None, *, measure: bool = False) -> list[Check]:
+    """Everything that decides whether a run works here. Offline nothing is downloaded, and without `measure` nothing written.
 
     Args:
         models: the models to look for; the embedded ones when None.
         folder: where runs are to lie; the current folder when None.
+        measure: whether to measure anew in which number format the base runs fastest here (some seconds).
     """
     settings = models or ModelSettings.model_validate({})
     return [
         _python(), _cores(), _memory(),
         _disk("disk for runs", _existing(folder or Path.cwd()), "choose another folder"),
         *_packages(), _instructions(), _gpu(),
-        *_base(settings.base), _find("embedder", settings.embedder, find_embedder)[1],
+        *_base(settings.base, measure), _find("embedder", settings.embedder, find_embedder)[1],
         _disk("disk for conversions", _existing(cache_folder()), "set ROSTOK_CACHE to another folder"),
         _good("browser", "not needed; any can open report.html"),
     ]
@@ -78,9 +78,8 @@ def _python() -> Check:
 
 
 def _cores() -> Check:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    load = os.getloadavg()[0]
-    detail = f"{usable} usable of {os.cpu_count()}, load {load:.1f}"
+    usable, load = usable_cores(), os.getloadavg()[0]
+    detail = f"{usable} usable of {os.cpu_count()} ({processor()}), load {load:.1f}"
     if load > usable / 2:
         return _poor("cores", detail, "other programs are busy; llama.cpp can get ten times slower beside them")
     if usable == 1:
@@ -89,11 +88,7 @@ def _cores() -> Check:
 
 
 def _memory() -> Check:
-    memory = psutil.virtual_memory()
-    total, free = (value >> 20 for value in (memory.total, memory.available))
-    limit = _cgroup_limit()
-    if limit is not None and limit < total:
-        total, free = limit, min(free, limit)
+    total, free = total_memory() >> 20, available_memory() >> 20
     detail = f"{free:,} MiB available of {total:,}"
     if free < _LEAST_MIB:
         return _bad("memory", detail, f"free at least {_LEAST_MIB:,} MiB")
@@ -144,10 +139,8 @@ def _instructions() -> Check:
                     "build it again: pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36")
     info = llama_cpp.llama_print_system_info().decode()
     there = [item for item in _SETS if f"{item} = 1" in info]
-    if "AVX512_BF16" in there:
-        return _good(name, f"{', '.join(there)}; the base is served as BF16")
     if there:
-        return _good(name, f"{', '.join(there)}; the base is served in the form its file has")
+        return _good(name, ", ".join(there))
     return _poor(name, "none that help", "build llama-cpp-python on this machine instead of copying it")
 
 
@@ -163,19 +156,35 @@ def _gpu() -> Check:
     return _poor("GPU", names, "the code's paths for a GPU were not run here: compare a demo with one on the CPU")
 
 
-def _base(setting: str) -> Iterator[Check]:
+def _base(setting: str, measure: bool) -> Iterator[Check]:
     base, check = _find("base", setting, find_base)
     yield check
     if base is None:
         return
-    found = (cache_folder() / "models").glob(f"{base.sha256[:16]}-*/*")
-    made = sorted(path.name for path in found if path.name in _FORMS)
-    missing = [f"{name} {purpose}" for name, purpose in _FORMS.items() if name not in made]
-    detail = f"{', '.join(made) or 'none'} in {cache_folder()}"
-    if missing:
-        yield _poor("conversions", detail, f"the first run makes what it needs of {', '.join(missing)}")
-    else:
-        yield _good("conversions", detail)
+    yield _weights(base, measure)
+    ready = base.source.is_dir() or (cache_folder() / "models" / serving_folder(base).parent.name / "hf").is_dir()
+    yield _good("training form", "ready") if ready else _poor("training form", "not there yet", "the first training makes it")
+
+
+def _weights(base: Base, measure: bool) -> Check:
+    name = "number format"
+    try:
+        from rostok.engines.weights import measured
+
+        if measure:
+            serving_file(base, again=True)
+        known = measured(serving_folder(base))
+    except ModelError as error:
+        return _bad(name, str(error), "name another models.base")
+    except Exception as error:  # noqa: BLE001  # a broken library is what we are looking for, whatever it raises
+        return _bad(name, _short(error), "see the line about instruction sets")
+    if known is None:
+        return _poor(name, "not measured on this machine yet", "the first run measures it, or: rostok doctor --measure")
+    if known.gpu:
+        return _poor(name, "as the file has it: llama.cpp was built for a GPU, which was not run here")
+    figures = "; ".join(f"{speed.form} {speed.prefill:,.0f} prompt and {speed.decode:,.0f} new tokens/s"
+                        for speed in known.speeds)
+    return _good(name, f"{known.chosen}, by measurement: {figures}")
 
 
 def _find(role: str, setting: str, find: Callable[[str], Base]) -> tuple[Base | None, Check]:
@@ -195,16 +204,6 @@ def _existing(folder: Path) -> Path:
     """The folder itself, or the nearest one above it that exists."""
     folder = folder.expanduser().resolve()
     return next(parent for parent in (folder, *folder.parents) if parent.is_dir())
-
-
-def _cgroup_limit() -> int | None:
-    """MiB that a container allows, or None."""
-    for path in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        try:
-            return int(path.read_text()) >> 20
-        except (OSError, ValueError):
-            continue
-    return None
 
 
 def _short(error: Exception) -> str:

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,7 @@ from rostok.errors import ModelError, writing
 from rostok.records import file_digest
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_CONVERTER = 1  # raise when a conversion below changes what it writes
-_BF16_LIMIT = 1 << 30  # bytes: a larger file served as BF16 would not fit a workstation's memory beside training
+_CONVERTER = 2  # raise when a conversion below changes what it writes
 
 
 @dataclass(frozen=True)
@@ -90,40 +90,29 @@ def find_embedder(setting: str) -> Base:
                      "or a Hugging Face id.")
 
 
-def serving_file(base: Base) -> Path:
-    """The GGUF that llama.cpp runs: the named one, or its BF16 form where the processor multiplies BF16 itself.
+def serving_file(base: Base, *, again: bool = False, tell: Callable[[str], None] = lambda text: None) -> Path:
+    """The GGUF that llama.cpp runs: the named one, or the form of it that was measured to be faster on this machine.
 
-    Measured with SmolLM2-135M on two AVX512-BF16 cores: Q4_1 prefills 540 tokens/s, BF16 1,640.
+    Args:
+        again: whether to measure even if that was done before.
+        tell: called with a sentence before something that takes seconds.
     """
-    import llama_cpp
+    from rostok.engines.weights import choose
 
-    if base.source.is_dir():
+    source = base.source
+    if source.is_dir():
         from rostok.engines.export_gguf import export_base
 
-        target = _cached(base, "bf16.gguf")
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            export_base(base.source, target)
-        return target
-    native = "AVX512_BF16 = 1" in llama_cpp.llama_print_system_info().decode()
-    if not native or base.source.stat().st_size > _BF16_LIMIT:
-        return base.source
-    target = _cached(base, "bf16.gguf")
-    if not target.exists():
-        params = llama_cpp.llama_model_quantize_default_params()
-        params.ftype, params.allow_requantize = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16, True
-        from rostok.engines.log import keep_log
+        source = _cached(base, "exported.gguf")
+        if not source.exists():
+            source.parent.mkdir(parents=True, exist_ok=True)
+            export_base(base.source, source)
+    return choose(source, serving_folder(base), again=again, tell=tell)
 
-        keep_log()
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_suffix(f".{os.getpid()}.part")
-            code = llama_cpp.llama_model_quantize(os.fsencode(base.source), os.fsencode(partial), params)
-            if code != 0:
-                partial.unlink(missing_ok=True)
-                raise ModelError(f"{base.source} cannot be read by llama.cpp (code {code}). It may be cut short; get it again.")
-            os.replace(partial, target)
-    return target
+
+def serving_folder(base: Base) -> Path:
+    """Where the forms in which the base is served lie, and the comparison of their speeds."""
+    return _cached(base, "serving")
 
 
 def training_folder(base: Base) -> Path:
@@ -172,9 +161,25 @@ def _gguf_to_folder(base: Base, folder: Path) -> None:
     fresh.load_state_dict(packed.state_dict())
     with writing(folder):
         fresh.save_pretrained(folder)
+        _split_digits(tokenizer, base.source)
         tokenizer.save_pretrained(folder)
         (folder / "chat_template.jinja").unlink(missing_ok=True)  # templates of strangers are never rendered
     AutoConfig.from_pretrained(folder)  # a folder that cannot be read back must not be cached
+
+
+def _split_digits(tokenizer: Any, source: Path) -> None:
+    """Split numbers into digits before the byte pairs, as the family's released tokenizer does.
+
+    transformers reads vocabulary and merges from a GGUF, not the rules before them, and so encodes two blanks before a digit
+    as one token where llama.cpp sees two.
+    """
+    import gguf
+    from tokenizers import pre_tokenizers
+
+    kind = gguf.GGUFReader(source).get_field("tokenizer.ggml.pre")
+    if kind is not None and kind.contents() == "smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
 
 
 def _cached(base: Base, name: str) -> Path:

@@ -53,9 +53,9 @@ def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
     if have >= settings.author.count:
         return
     from rostok.embedder import Embedder
-    from rostok.swarm.grow import open_engine
+    from rostok.engines.open import open_engine
 
-    with run.stage("author") as cost, open_engine(base, settings) as engine:
+    with run.stage("author") as cost, open_engine(base, settings.models, tell=watch.note) as engine:
         team = Team(engine, Embedder(embedder_model), settings.author, settings.theme, settings.random_seed, base.sha256)
         watch.start("write seeds", settings.author.count, "seeds", done=have)
 
@@ -70,8 +70,8 @@ def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
 
 def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
     """Build the corpus of every seed in the library."""
+    from rostok.engines.open import open_engine
     from rostok.generator import corpus
-    from rostok.swarm.grow import open_engine
 
     base, _ = _models(run, settings)
     seeds = _seeds(run)
@@ -83,7 +83,7 @@ def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
     missing = [seed for seed in seeds if not done(seed)]
     if not missing:
         return
-    with run.stage("corpus") as cost, open_engine(base, settings) as engine:
+    with run.stage("corpus") as cost, open_engine(base, settings.models, tell=watch.note) as engine:
         watch.start("write pages", len(missing) * settings.corpus.pages, "pages")
         for seed in missing:
             manifest = corpus.build(seed, run.corpora / seed.id, settings.corpus, settings.random_seed, engine, base.sha256,

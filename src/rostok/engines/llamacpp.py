@@ -120,7 +120,7 @@ class LlamaCppEngine(Engine):
     def add_adapter(self, name: str, path: Path) -> None:
         """Register a GGUF LoRA adapter; see `Engine.add_adapter`."""
         def add() -> None:
-            fresh = Adapter(name, self._llama.load_adapter(path))
+            fresh = Adapter(name, self._llama.load_adapter(path / "adapter.gguf" if path.is_dir() else path))
             with self._lock:
                 self._retire(name)
                 self._adapters[name] = fresh

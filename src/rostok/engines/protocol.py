@@ -195,7 +195,10 @@ class Engine(ABC):
 
     @abstractmethod
     def add_adapter(self, name: str, path: Path) -> None:
-        """Register a LoRA adapter file under `name`; a name that is there already is given the new file.
+        """Register a LoRA adapter under `name`; a name that is there already is given the new one.
+
+        Args:
+            path: the expert's folder, as PEFT saves it; llama.cpp reads the adapter.gguf in it, or a GGUF that is named.
 
         Raises `AdapterError` when it does not fit the base.
         """
