@@ -46,6 +46,7 @@ def test_a_full_or_forbidden_cache_is_named(tmp_path: Path, monkeypatch: pytest.
     """Prevents: a night that fails at the first conversion because the cache cannot be written."""
     monkeypatch.setenv("ROSTOK_CACHE", str(tmp_path / "cache"))
     checks = by_name(examine())
-    assert checks["conversions"].ok is None
+    assert checks["training form"].ok is None
+    assert "not measured" in checks["number format"].detail
     monkeypatch.setattr("rostok.doctor.os.access", lambda path, mode: False)
     assert by_name(examine())["disk for conversions"].ok is False

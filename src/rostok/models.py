@@ -146,7 +146,9 @@ def base_config(base: Base) -> dict[str, Any]:
 def _gguf_to_folder(base: Base, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     source = {"pretrained_model_name_or_path": str(base.source.parent), "gguf_file": base.source.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source)
