@@ -71,9 +71,13 @@ class Wire:
             Refusal: the server answered with an error.
             ServerError: it did not answer, or not with JSON.
         """
+        return self._json(await self.tell(path, body, retries=retries))
+
+    async def tell(self, path: str, body: Mapping[str, Any], *, retries: int | None = None) -> object:
+        """Like `post`, for where the server may confirm in prose."""
         client = self._client if retries is None else self._client.with_options(max_retries=retries)
         with self._named():
-            return self._json(await client.post(path, body=body, cast_to=object))
+            return await client.post(path, body=body, cast_to=object)
 
     @asynccontextmanager
     async def parts(self, path: str, body: Mapping[str, Any], *, stream: bool) -> AsyncIterator[AsyncIterator[Any]]:
