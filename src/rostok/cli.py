@@ -15,23 +15,28 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from rostok import __version__
+from rostok.cli_run import (
+    Assignments,
+    ConfigFile,
+    Count,
+    Profile,
+    RunFolder,
+    Session,
+    Theme,
+    command_line,
+    open_console,
+    prepare_process,
+    writing_run,
+)
+from rostok.cli_seeds import seeds_app
 from rostok.errors import RostokError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from rostok.config import Settings
-    from rostok.progress import Watch
-    from rostok.runs import Run
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _STOPPED = 130  # what a shell expects of a program that Ctrl-C ended
@@ -40,34 +45,16 @@ _app = typer.Typer(
     name="rostok", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Grows small minds from thoughts: seeds, corpora, a swarm of experts, an ensemble, on one workstation.",
     epilog="Begin with: rostok night runs/demo --profile demo")
-_seeds = typer.Typer(no_args_is_help=True, help="Write thought seeds, or show how the agents do it.")
 _corpus = typer.Typer(no_args_is_help=True, help="Grow corpora from the seeds.")
 _swarm = typer.Typer(no_args_is_help=True, help="Train the experts and measure what they learned.")
-_app.add_typer(_seeds, name="seeds")
+_app.add_typer(seeds_app, name="seeds")
 _app.add_typer(_corpus, name="corpus")
 _app.add_typer(_swarm, name="swarm")
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, such as runs/demo.")]
-Profile = Annotated[str | None, typer.Option(
-    help="demo (4 seeds × 200 pages) or night (100 × 1000); without it as the run was started.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file with settings.")]
-Theme = Annotated[str | None, typer.Option(help="What the seeds are about.")]
-Count = Annotated[int | None, typer.Option(help="How many seeds.")]
 Pages = Annotated[int | None, typer.Option(help="Pages of one corpus.")]
-Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
-                                                       help="Any setting, such as models.base=./model.gguf.")]
-
-
 Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
 OptionalRun = Annotated[Path | None, typer.Argument(
     metavar="RUN", help="Look for the models that this run uses; without it for the embedded ones.")]
-
-
-@dataclass
-class _Session:
-    """What the wrapper wants to know of the command that failed."""
-
-    folder: Path | None = None
 
 
 # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -78,35 +65,10 @@ def night(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: C
           theme: Theme = None, count: Count = None, pages: Pages = None, assignments: Assignments = None) -> None:
     """All stages, from the theme to the report. The same command goes on where it was stopped."""
     options = {"theme": theme, "author": {"count": count}, "corpus": {"pages": pages}}
-    with _writing(ctx, run, profile, config, options, assignments) as (opened, settings, console, watch):
+    with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, console, watch):
         from rostok.night import night as all_stages
 
         all_stages(opened, settings, watch, console)
-
-
-@_seeds.command("author", epilog='Example: rostok seeds author runs/demo --count 4 --theme "a harbour town"')
-def seeds_author(ctx: typer.Context, run: RunFolder, count: Count = None, theme: Theme = None,
-                 profile: Profile = None, config: ConfigFile = None, assignments: Assignments = None) -> None:
-    """Let the agents write seeds until the library holds as many as asked for."""
-    options = {"theme": theme, "author": {"count": count}}
-    with _writing(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
-        from rostok.night import author_stage
-
-        author_stage(opened, settings, watch)
-
-
-@_seeds.command("graph", epilog="Example: rostok seeds graph > author.mmd")
-def seeds_graph() -> None:
-    """Print the agents' graph as a Mermaid diagram."""
-    _prepare()
-    from rostok.agents.graph import mermaid
-    from rostok.agents.team import Team
-    from rostok.config import AuthorSettings
-
-    nobody: Any = None  # drawing the graph asks no model
-    settings = AuthorSettings.model_validate({})
-    team = Team(engine=nobody, embedder=nobody, settings=settings, theme="", random_seed=0, model_sha256="")
-    typer.echo(mermaid(team, Path("seeds")).rstrip())
 
 
 @_corpus.command("build", epilog="Example: rostok corpus build runs/demo --pages 300")
@@ -114,7 +76,7 @@ def corpus_build(ctx: typer.Context, run: RunFolder, pages: Pages = None, profil
                  config: ConfigFile = None, assignments: Assignments = None) -> None:
     """Plan, write and check the pages of every seed in the library."""
     options = {"corpus": {"pages": pages}}
-    with _writing(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
+    with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
         from rostok.night import corpus_stage
 
         corpus_stage(opened, settings, watch)
@@ -124,7 +86,7 @@ def corpus_build(ctx: typer.Context, run: RunFolder, pages: Pages = None, profil
 def swarm_train(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: ConfigFile = None,
                 assignments: Assignments = None) -> None:
     """Train one expert per corpus, then measure all of them; what was trained already stays."""
-    with _writing(ctx, run, profile, config, {}, assignments) as (opened, settings, _, watch):
+    with writing_run(ctx, run, profile, config, {}, assignments) as (opened, settings, _, watch):
         from rostok.night import swarm_stage
 
         swarm_stage(opened, settings, watch)
@@ -138,11 +100,11 @@ def chat(ctx: typer.Context, run: RunFolder, question: Question = None) -> None:
     ctx.obj.folder = run
     opened = Run(run)
     settings = opened.read().settings
-    with opened.held(_command()):
-        _prepare(settings)
+    with opened.held(command_line()):
+        prepare_process(settings)
         from rostok.ensemble.chat import chat as talk
 
-        talk(opened, settings, question, _console())
+        talk(opened, settings, question, open_console())
 
 
 @_app.command(epilog="Example: rostok report runs/demo --json")
@@ -153,7 +115,7 @@ def report(ctx: typer.Context, run: RunFolder,
     from rostok.runs import Run
 
     ctx.obj.folder = run
-    _prepare()
+    prepare_process()
     if json_:
         import json
 
@@ -178,7 +140,7 @@ def doctor(ctx: typer.Context, run: OptionalRun = None,
 
     ctx.obj.folder = run
     models = Run(run).read().settings.models if run is not None else None
-    _prepare()
+    prepare_process()
     from rostok.doctor import examine
 
     marks = {True: Text("ok", "green"), None: Text("note", "yellow"), False: Text("missing", "bold red")}
@@ -189,7 +151,7 @@ def doctor(ctx: typer.Context, run: OptionalRun = None,
         if check.advice:
             detail.append(f"\n→ {check.advice}", "italic")
         table.add_row(marks[check.ok], Text(check.name), detail)
-    console = _console()
+    console = open_console()
     console.print(table)
     missing = [check.name for check in checks if check.ok is False]
     if missing:
@@ -206,56 +168,6 @@ def _print_version(wanted: bool) -> None:
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.",
                                                 callback=_print_version, is_eager=True)] = False) -> None:
     pass
-
-
-# ── what the commands share ─────────────────────────────────────────────────────────────────────────────────────
-
-
-@contextmanager
-def _writing(ctx: typer.Context, folder: Path, profile: str | None, config: Path | None, options: dict[str, Any],
-             assignments: Sequence[str] | None) -> Iterator[tuple[Run, Settings, Console, Watch]]:
-    """Settle the settings, hold the run, and give the terminal back whatever happens."""
-    from rostok.config import resolve
-    from rostok.progress import Watch
-    from rostok.runs import Run
-
-    ctx.obj.folder = folder
-    run = Run(folder)
-
-    def settled() -> Settings:
-        saved = run.read().settings.model_dump(mode="json") if run.exists() else None
-        return resolve(profile=profile, file=config, saved=saved, options=options, assignments=assignments or ())
-
-    settled()  # a mistake is told before anything is written
-    with run.held(_command()):
-        settings = settled()  # another process may have changed the run before it let go
-        run.start(settings)
-        _prepare(settings)
-        console = _console()
-        with Watch(console) as watch:
-            yield run, settings, console, watch
-
-
-def _prepare(settings: Settings | None = None) -> None:
-    """Set the process's environment; the network is allowed only for a model that the user named by its hub id."""
-    from rostok.environment import prepare
-
-    if settings is None:
-        prepare()
-        return
-    from rostok.models import names_a_hub_model
-
-    prepare(allow_network=any(map(names_a_hub_model, (settings.models.base, settings.models.embedder))))
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def _command() -> str:
-    return " ".join(["rostok", *sys.argv[1:]])
 
 
 # ── the way out ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -276,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run_command(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; every error has been told on stderr."""
-    session = _Session()
+    session = Session()
     try:
         code = _app(list(argv), prog_name="rostok", standalone_mode=False, obj=session)
     except BaseException as error:  # noqa: BLE001  # the last place: whatever came becomes a sentence and a code
@@ -286,7 +198,7 @@ def run_command(argv: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _tell(error: BaseException, session: _Session, argv: Sequence[str]) -> int:
+def _tell(error: BaseException, session: Session, argv: Sequence[str]) -> int:
     if isinstance(error, SystemExit):  # Typer's answer to a closed pipe
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, KeyboardInterrupt):
@@ -325,7 +237,7 @@ def _sentence(error: BaseException) -> str | None:
     return None
 
 
-def _crash_log(error: BaseException, session: _Session, argv: Sequence[str]) -> str:
+def _crash_log(error: BaseException, session: Session, argv: Sequence[str]) -> str:
     """Keep the traceback: in the run where there is one, else in a temporary file. Returns where it is."""
     head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} rostok {__version__} {' '.join(argv)}\n"
     text = head + "".join(traceback.format_exception(error)) + "\n"

@@ -45,6 +45,7 @@ def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
     from rostok.agents.graph import author
     from rostok.agents.team import Team
     from rostok.seeds.library import Library
+    from rostok.seeds.measures import write_manifest
 
     base, embedder_model = _models(run, settings)
     library = Library(run.seeds)
@@ -56,7 +57,8 @@ def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
     from rostok.engines.open import open_engine
 
     with run.stage("author") as cost, open_engine(base, settings.models, tell=watch.note) as engine:
-        team = Team(engine, Embedder(embedder_model), settings.author, settings.theme, settings.random_seed, base.sha256)
+        embedder = Embedder(embedder_model)
+        team = Team(engine, embedder, settings.author, settings.theme, settings.random_seed, base.sha256)
         watch.start("write seeds", settings.author.count, "seeds", done=have)
 
         def tell(what: str, text: str) -> None:
@@ -65,6 +67,7 @@ def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
                 watch.advance(1)
 
         cost.add(author(run.seeds, team, settings.author.count, on_seed=tell))
+        write_manifest(library, embedder)
         watch.finish()
 
 
