@@ -181,7 +181,7 @@ class VllmEngine(Engine):
 
         def add() -> None:
             try:
-                self._vllm.addlora_request(lora_request(fresh.at(1.0)))
+                self._vllm.add_lora(lora_request(fresh.at(1.0)))
             except Exception as error:  # noqa: BLE001  # vLLM raises many kinds
                 rmtree(fresh.folder, ignore_errors=True)
                 raise AdapterError(f"adapter {path} does not fit {self.name}: {brief(error)}. "
@@ -323,7 +323,7 @@ class VllmEngine(Engine):
                 done.set_exception(error)
         for adapter in [adapter for adapter in self._retired if adapter.users == 0]:
             for scaled in adapter.scales.values():
-                self._vllm.removelora_request(scaled.id)
+                self._vllm.remove_lora(scaled.id)
             rmtree(adapter.folder, ignore_errors=True)
             self._retired.remove(adapter)
 
