@@ -191,23 +191,28 @@ def _born(operator: str, parents: Sequence[Seed], breed: Callable[[random.Random
 def _near(litter: Sequence[Seed], parents: Sequence[Seed], others: Sequence[Seed], nursery: Nursery) -> str | None:
     """Why a child is no new thought beside its parents, the library and its twin; None when it is one."""
     vectors = nursery.vectors([thought(seed) for seed in (*litter, *others)]).astype(np.float64)
+    known = {seed.id for seed in others}
     for number, child in enumerate(litter):
         rivals = [*litter[:number], *others]
         rival_vectors = np.concatenate([vectors[:number], vectors[len(litter):]])
         cosines = rival_vectors @ vectors[number]
         nearest = int(cosines.argmax())
         if cosines[nearest] >= NEAR:
-            return f"nearly the text of {rivals[nearest].id}"
+            return f"nearly the text of {_called(rivals[nearest], known)}"
         for rival in rivals:
             if rival.title.casefold() == child.title.casefold():
-                return f"the title of {rival.id}"
+                return f"the title of {_called(rival, known)}"
             if _shared(_steps(child), _steps(rival)) > _EDGES:
-                return f"nearly the transitions of {rival.id}"
+                return f"nearly the transitions of {_called(rival, known)}"
         for parent in parents:
             nodes, old = ({node.name.casefold() for node in seed.nodes} for seed in (child, parent))
             if child.lineage.operator != "mutate" and _shared(nodes, old) > _NODES:
                 return f"nearly the nodes of {parent.id}"
     return None
+
+
+def _called(seed: Seed, known: set[str]) -> str:
+    return seed.id if seed.id in known else "its twin"
 
 
 def _steps(seed: Seed) -> set[tuple[str, str]]:

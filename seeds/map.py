@@ -15,7 +15,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")  #
 
 
 def positions(seeds: Sequence[Seed], embedder: Embeds) -> NDArray[np.float64]:
-    """The first two principal components of the seeds' vectors, shape [seeds, 2], each column within -1 and 1.
+    """The first two principal components of the seeds' vectors, shape [seeds, 2], within -1 and 1 on one scale.
 
     The sign of a component is arbitrary; the seed that lies farthest out is put on its positive side.
     """
@@ -27,12 +27,10 @@ def positions(seeds: Sequence[Seed], embedder: Embeds) -> NDArray[np.float64]:
     where = np.zeros((len(seeds), 2))
     where[:, : min(2, len(values))] = (left * values)[:, :2]
     for column in range(2):
-        farthest = where[np.abs(where[:, column]).argmax(), column]
-        if abs(farthest) > 1e-9:
-            where[:, column] /= farthest
-        else:
-            where[:, column] = 0.0
-    return where
+        if where[np.abs(where[:, column]).argmax(), column] < 0:
+            where[:, column] *= -1
+    widest = np.abs(where).max()
+    return where / widest if widest > 1e-9 else np.zeros_like(where)
 
 
 def terminal(seeds: Sequence[Seed], where: NDArray[np.float64], width: int = 78, height: int = 22) -> str:

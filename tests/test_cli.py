@@ -18,7 +18,9 @@ from rostok.config import resolve
 from rostok.runs import Run
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("night", "seeds author", "seeds graph", "corpus build", "swarm train", "chat", "report", "doctor")
+SEEDS = ("author", "graph", "mutate", "cross", "split", "splice", "list", "show", "map", "measure", "lint", "diff", "export",
+         "import")
+COMMANDS = ("night", *(f"seeds {command}" for command in SEEDS), "corpus build", "swarm train", "chat", "report", "doctor")
 WRITERS = ("night", "seeds author", "corpus build", "swarm train")
 
 
@@ -243,7 +245,8 @@ def test_the_documented_commands_exist(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "README.ru.md", "CONTRIBUTING.md", "MODELS.md", "docs/architecture.md"]
+    "name",
+    ["README.md", "README.ru.md", "CONTRIBUTING.md", "MODELS.md", "docs/architecture.md", "docs/seeds.md"],
 )
 def test_links_in_the_documentation_lead_somewhere(name: str) -> None:
     """Prevents: links to files that were moved."""

@@ -104,7 +104,7 @@ def split(ctx: typer.Context, run: RunFolder, seed: SeedName, goal: GoalOption =
     _evolve(ctx, run, "split", [seed], goal, candidates, count, random_seed, by_code)
 
 
-@seeds_app.command("splice", epilog="Example: rostok seeds splice runs/demo s-d69b s-71f0 --goal tension --candidates 20")
+@seeds_app.command("splice", epilog="Example: rostok seeds splice runs/demo s-d69b s-71f0 --goal tension")
 def splice(ctx: typer.Context, run: RunFolder, first: First, second: Second, goal: GoalOption = None,
            candidates: Candidates = 8, count: Times = 1, random_seed: RandomSeed = None, by_code: ByCode = False) -> None:
     """Set a run of the second seed into the first."""
