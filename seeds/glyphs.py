@@ -1,7 +1,8 @@
 """One Unicode symbol for every node, for the eye alone: whatever reads a page aloud should leave the glyph line out.
 
 A symbol is drawn from the hash of the node's name, so that the same node has the same symbol in every seed it comes
-into; inside one seed no two nodes share one.
+into. Inside one seed no two nodes share one: where two names claim the same, which happens in about one seed of twelve
+nodes in six, the higher key takes the next free one, and may get its own back when the other node goes.
 """
 
 from __future__ import annotations
