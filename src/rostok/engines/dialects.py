@@ -33,13 +33,13 @@ class ChatServer:
         name: what people call its model; `model` is what the server calls it.
         context: tokens of one request; where the server does not tell, what the caller believes.
         parallel: requests that it answers at once.
-        tells_context: whether `context` is the server's own word.
+        tells_context, tells_parallel: whether those are the server's own word.
         leaves_out: fields of `Sampling` that it cannot keep and that are not sent.
     """
 
     kind = "OpenAI-compatible server"
     leaves_out: tuple[str, ...] = ("min_p", "dry", "repetition_penalty")
-    tells_context = False
+    tells_context = tells_parallel = False
     adds_bos = False
 
     def __init__(self, wire: Wire, model: str, *, context: int = 4096, parallel: int = 4) -> None:

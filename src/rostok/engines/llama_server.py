@@ -27,7 +27,7 @@ class LlamaServer(ChatServer):
     """
 
     kind = "llama-server"
-    tells_context = True
+    tells_context = tells_parallel = True
     leaves_out = ()
 
     def __init__(self, wire: Wire, model: str, props: Mapping[str, Any], loras: Sequence[Mapping[str, Any]]) -> None:

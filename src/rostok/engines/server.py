@@ -46,8 +46,8 @@ class ServerEngine(Engine):
         model: as the server calls it; None takes the first it has.
         context: tokens of one request, prompt and completion together; None takes what the server tells (4096 where it
             does not tell). More than the server's is not possible.
-        parallel: requests sent at once; None takes as many as the server answers at once (64 to vLLM, 4 where it does
-            not tell).
+        parallel: requests sent at once; None takes as many as the server answers at once (64 for vLLM, 4 where it does
+            not tell). More than llama-server has slots is not possible.
         key: None takes ROSTOK_API_KEY.
         queue: requests that may wait or run at once; who submits more waits.
         retries: tries after the first, when there is no connection, or the server says 429 or 5xx.
@@ -76,8 +76,8 @@ class ServerEngine(Engine):
             raise
         if context is not None:
             self._server.context = min(context, self._server.context) if self._server.tells_context else context
-        if parallel is not None:
-            self._server.parallel = parallel
+        if parallel is not None:  # llama-server has hardly more threads than slots, and what waits in them blocks the rest
+            self._server.parallel = min(parallel, self._server.parallel) if self._server.tells_parallel else parallel
         self.name, self.kind, self.context = self._server.name, self._server.kind, self._server.context
         self.template, self.adds_bos, self.leaves_out = self._server.template, self._server.adds_bos, self._server.leaves_out
         self._places = asyncio.Semaphore(self._server.parallel)

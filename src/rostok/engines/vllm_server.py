@@ -9,6 +9,7 @@ from typing import Any
 
 from rostok.engines.dialects import ChatServer, border, gbnf_of
 from rostok.engines.protocol import Completion, OnText, Request, Score
+from rostok.engines.vllm_terms import DRY_PENALTY
 from rostok.engines.wire import Refusal, Wire
 from rostok.errors import AdapterError
 
@@ -16,7 +17,11 @@ _versions = itertools.count()
 
 
 class VllmServer(ChatServer):
-    """A vLLM server, recognised by its `/version`. Adapters act at the scale they were trained with, or not at all."""
+    """A vLLM server, recognised by its `/version`.
+
+    Adapters act at the scale they were trained with, or not at all. DRY, which vLLM does not have, becomes a repetition
+    penalty as in the engine in this process.
+    """
 
     kind = "vLLM server"
     tells_context = True
@@ -33,9 +38,12 @@ class VllmServer(ChatServer):
             (self.template.render(request.messages) if request.messages else "") + request.prefill)
         sampling = request.sampling
         self.check_fits(len(prompt), sampling.max_tokens)
+        penalty = sampling.repetition_penalty
+        if sampling.dry > 0 and penalty == 1.0:
+            penalty = DRY_PENALTY
         body: dict[str, Any] = {
             "model": model, "prompt": prompt, "max_tokens": sampling.max_tokens, "temperature": max(sampling.temperature, 0.0),
-            "top_p": sampling.top_p, "min_p": sampling.min_p, "repetition_penalty": sampling.repetition_penalty,
+            "top_p": sampling.top_p, "min_p": sampling.min_p, "repetition_penalty": penalty,
             "seed": request.seed & 0x7FFFFFFF, "stop": list(sampling.stop)}
         if grammar is not None:
             body["structured_outputs"] = {"grammar": grammar}

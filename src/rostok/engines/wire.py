@@ -91,6 +91,7 @@ class Wire:
         with self._named():
             answer = await self._client.post(path, body={**body, "stream": True}, cast_to=object, stream=True,
                                              stream_cls=openai.AsyncStream[object])
+        with self._named(begun=True):
             async with answer:
                 yield aiter(answer)
 
@@ -112,13 +113,17 @@ class Wire:
         return answer
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def _named(self, *, begun: bool = False) -> Iterator[None]:
+        """Give errors their names. `begun`: a part of the answer has come."""
         try:
             yield
         except openai.APITimeoutError:
             raise ServerError(f"the model server at {self.url} has not answered in time. Is it overloaded or stuck? "
                               "Look at its log, or send fewer requests at once.") from None
-        except openai.APIConnectionError as error:
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
+            if begun:
+                raise ServerError(f"the connection to the model server at {self.url} broke off ({_reason(error)}). Is it still "
+                                  "running? Look at its log and ask again.") from None
             raise ServerError(f"no model server answers at {self.url} ({_reason(error)}). Is it running there? Start one, for "
                               f"example `llama-server -m model.gguf --port {urlsplit(self.url).port or 8080}`, or correct the "
                               "address.") from None
@@ -126,9 +131,6 @@ class Wire:
             raise self._refusal(error) from None
         except openai.APIError as error:  # in the middle of a stream
             raise ServerError(f"the model server at {self.url} broke off: {self._clean(error.message)}") from None
-        except httpx2.HTTPError as error:
-            raise ServerError(f"the connection to the model server at {self.url} broke off ({_reason(error)}). Is it still "
-                              "running? Look at its log and ask again.") from None
         except json.JSONDecodeError:
             raise ServerError(f"{self.url} sends something that is no JSON. Check that it is a model server.") from None
 
