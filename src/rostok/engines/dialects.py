@@ -3,7 +3,7 @@
 | kind | recognised by | prompts | grammar | schema | adapters | scores |
 |---|---|---|---|---|---|---|
 | llama-server | `/props` | the project's templates | GBNF | as GBNF | loaded at its start, any scale | exact |
-| vLLM | `/version` | the project's templates | GBNF | as GBNF | loaded at run time, scale 1 | exact |
+| vLLM | `/version` | the project's templates | GBNF | as it is | loaded at run time, scale 1 | exact |
 | other (Ollama, LM Studio, …) | nothing | its own template, conversations only | no | `response_format` | no | no |
 
 A llama-server or vLLM whose model is of a family without a template of ours is treated as an other one.
@@ -23,6 +23,8 @@ from rostok.engines.speech import Speech
 from rostok.engines.templates import Template
 from rostok.engines.wire import Refusal, Wire
 from rostok.errors import AdapterError, GrammarError, ModelError, PromptTooLong, ServerError
+
+BOTH = "a request takes a grammar or a JSON schema, not both."
 
 
 class ChatServer:
@@ -119,7 +121,7 @@ class ChatServer:
     async def _ask(self, path: str, body: dict[str, Any], request: Request, on_text: OnText | None) -> Completion:
         """Send what OpenAI's protocol describes, and read the answer."""
         stream, speech, finish, logprobs, pieces = on_text is not None, Speech(request.sampling.stop, on_text), "", [], 0
-        usage: dict[str, Any] = {}
+        ended, usage = False, dict[str, Any]()  # by a token, which vLLM counts and which is no part of the text
         if stream:
             body = {**body, "stream_options": {"include_usage": True}}
         try:
@@ -132,6 +134,7 @@ class ChatServer:
                         pieces += bool(said)
                         logprobs += _logprobs(choice.get("logprobs") or {})
                         finish = choice.get("finish_reason") or finish
+                        ended = "stop_reason" in choice and finish == "stop" and not isinstance(choice["stop_reason"], str)
                         if speech.take(said or ""):
                             finish = "stop"
                             break
@@ -145,9 +148,9 @@ class ChatServer:
                               "'stop' or 'length'. Look at its log.")
         if request.logprobs and not logprobs:
             raise self.cannot("tell log-probabilities", "Ask without logprobs, or use llama-server or vLLM")
-        tokens = len(logprobs) if request.logprobs else int(usage.get("completion_tokens", pieces))
+        tokens = (len(logprobs) if request.logprobs else int(usage.get("completion_tokens", pieces))) - ended
         return Completion(speech.end(), finish, int(usage.get("prompt_tokens", 0)), tokens,
-                          tuple(logprobs) if request.logprobs else (), request.tag)
+                          tuple(logprobs[:tokens]) if request.logprobs else (), request.tag)
 
     def _check_json(self, text: str) -> None:
         """Some servers take a schema and do not keep it."""
@@ -169,7 +172,7 @@ def gbnf_of(request: Request) -> str | None:
         GrammarError: the schema cannot be expressed, or grammar and schema are both given.
     """
     if request.schema is not None and request.grammar is not None:
-        raise GrammarError("a request takes a grammar or a JSON schema, not both.")
+        raise GrammarError(BOTH)
     return request.grammar if request.schema is None else _schema_grammar(json.dumps(request.schema))
 
 

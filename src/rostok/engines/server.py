@@ -29,7 +29,7 @@ from rostok.errors import DeadlinePassed, ModelError, ServerError
 
 _RETRIES = 5    # after 0.5, 1, 2, 4 and 8 s: a server that is started again is back by then
 _LOADING = 120  # seconds to wait for a server that says it is loading its model
-_SPARE = 2      # connections besides those of completions; llama-server has four threads more than slots
+_SPARE = 2      # connections besides those of completions; older llama-servers have four threads more than slots
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class ServerEngine(Engine):
             raise
         if context is not None:
             self._server.context = min(context, self._server.context) if self._server.tells_context else context
-        if parallel is not None:  # llama-server has hardly more threads than slots, and what waits in them blocks the rest
+        if parallel is not None:  # what waits here costs the server nothing, and leaves at once when it is cancelled
             self._server.parallel = min(parallel, self._server.parallel) if self._server.tells_parallel else parallel
         self.name, self.kind, self.context = self._server.name, self._server.kind, self._server.context
         self.template, self.adds_bos, self.leaves_out = self._server.template, self._server.adds_bos, self._server.leaves_out

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rostok.engines.dialects import ChatServer, border, gbnf_of
+from rostok.engines.dialects import BOTH, ChatServer, border
 from rostok.engines.protocol import Completion, OnText, Request, Score
+from rostok.engines.schema import check
 from rostok.engines.vllm_terms import DRY_PENALTY
 from rostok.engines.wire import Refusal, Wire
-from rostok.errors import AdapterError
+from rostok.errors import AdapterError, GrammarError
 
 _versions = itertools.count()
 
@@ -29,11 +30,12 @@ class VllmServer(ChatServer):
 
     def __init__(self, wire: Wire, model: str, card: Mapping[str, Any]) -> None:
         super().__init__(wire, model, context=int(card.get("max_model_len") or 4096), parallel=64)
+        self._end: list[int] | None = None
         self._served: dict[str, str] = {}  # our name of an adapter: the server's
 
     async def complete(self, request: Request, on_text: OnText | None) -> Completion:
         """The completion of one request. Raises like `Engine.submit`'s future."""
-        grammar, model = gbnf_of(request), self._model(request.adapter, request.scale)
+        model, form = self._model(request.adapter, request.scale), _form(request)
         prompt = await self.tokenize(
             (self.template.render(request.messages) if request.messages else "") + request.prefill)
         sampling = request.sampling
@@ -44,9 +46,9 @@ class VllmServer(ChatServer):
         body: dict[str, Any] = {
             "model": model, "prompt": prompt, "max_tokens": sampling.max_tokens, "temperature": max(sampling.temperature, 0.0),
             "top_p": sampling.top_p, "min_p": sampling.min_p, "repetition_penalty": penalty,
-            "seed": request.seed & 0x7FFFFFFF, "stop": list(sampling.stop)}
-        if grammar is not None:
-            body["structured_outputs"] = {"grammar": grammar}
+            "seed": request.seed & 0x7FFFFFFF, "stop": list(sampling.stop), "stop_token_ids": await self._turn_end()}
+        if form is not None:
+            body["structured_outputs"] = form
         if request.logprobs:
             body["logprobs"] = 0  # of the drawn token alone
         done = await self._ask("/v1/completions", body, request, on_text)
@@ -95,6 +97,13 @@ class VllmServer(ChatServer):
             raise self.no_adapter(name)
         await self.wire.tell("/v1/unload_lora_adapter", {"lora_name": self._served.pop(name)})
 
+    async def _turn_end(self) -> list[int]:
+        """The token that ends a turn in this family; a model's settings do not always name it as its end of text."""
+        if self._end is None:
+            tokens = (await self.tokenize(self.template.ending))[int(self.adds_bos) :]
+            self._end = tokens if len(tokens) == 1 else []
+        return self._end
+
     def _model(self, adapter: str | None, scale: float) -> str:
         """The server's name of base or adapter."""
         if adapter is None:
@@ -109,3 +118,13 @@ class VllmServer(ChatServer):
         return self._served[adapter]
 
 
+def _form(request: Request) -> dict[str, Any] | None:
+    """Grammar or schema, as the engine in this process gives them to vLLM."""
+    if request.schema is not None and request.grammar is not None:
+        raise GrammarError(BOTH)
+    if request.schema is not None:
+        check(request.schema)
+        return {"json": dict(request.schema), "disable_any_whitespace": True}
+    if request.grammar is not None and "::=" not in request.grammar:  # vLLM would read it as another language
+        raise GrammarError("the grammar cannot be compiled: it has no rule. Write GBNF, beginning with 'root ::='.")
+    return None if request.grammar is None else {"grammar": request.grammar}
