@@ -43,7 +43,8 @@ from rostok.engines.vllm_terms import (
 )
 from rostok.errors import AdapterError, DeadlinePassed, ModelError, PromptTooLong
 
-_one_at_a_time = threading.Lock()  # vLLM keeps its process groups in globals
+_globals = threading.RLock()  # of vLLM: the running step's context and the process groups; engines take turns
+_open_engines: list[object] = []
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class _Job:
 
 
 class VllmEngine(Engine):
-    """A Hugging Face folder on vLLM. See `rostok.engines.protocol.Engine`; one such engine at a time in a process.
+    """A Hugging Face folder on vLLM. See `rostok.engines.protocol.Engine`. Several in one process take turns, step by step.
 
     Args:
         folder: config.json, tokenizer and safetensors; `rostok.models.training_folder` makes one of a GGUF.
@@ -91,8 +92,7 @@ class VllmEngine(Engine):
         queue: requests that may wait or run at once; who submits more waits.
 
     Raises:
-        ModelError: vLLM is not installed or already at work in this process, the folder is not of a model, or of a
-            family without a known chat template.
+        ModelError: vLLM is not installed, the folder is not of a model, or of a family without a known chat template.
     """
 
     def __init__(self, folder: Path, *, name: str = "", sequences: int = 64, context: int = 1024, adapters: int = 4,
@@ -119,8 +119,6 @@ class VllmEngine(Engine):
         self._lock = threading.Condition()
         self._tokenizing = threading.Lock()  # a fast tokenizer refuses two threads at once ("Already borrowed")
         self._closing = False
-        if not _one_at_a_time.acquire(blocking=False):
-            raise ModelError("vLLM is already at work in this process. Close its engine first, or use one engine for both.")
         ready: Future[None] = Future()
         self._copies = tempfile.TemporaryDirectory(prefix="rostok-adapters-")
         self._thread = threading.Thread(target=self._live, args=(ready,), name="vLLM", daemon=True)
@@ -216,7 +214,6 @@ class VllmEngine(Engine):
             self._lock.notify_all()
         self._thread.join()
         self._copies.cleanup()
-        _one_at_a_time.release()
 
     # ── the queue ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -281,8 +278,11 @@ class VllmEngine(Engine):
     def _live(self, ready: Future[None]) -> None:
         try:
             # here, because the threads of its matrix products belong to the thread that made them
-            self._vllm = start(self._folder, self._config, context=self.context, sequences=self.sequences, adapters=self._slots,
-                               rank=self._rank, targets=self._targets, gpu_memory=self._gpu_memory)
+            with _globals:
+                self._vllm = start(
+                    self._folder, self._config, context=self.context, sequences=self.sequences, adapters=self._slots,
+                    rank=self._rank, targets=self._targets, gpu_memory=self._gpu_memory)
+                _open_engines.append(self)
             self._tokenizer = self._vllm.get_tokenizer()
         except Exception as error:  # noqa: BLE001  # the constructor's caller gets it
             ready.set_exception(error if isinstance(error, ModelError) else ModelError(
@@ -301,11 +301,13 @@ class VllmEngine(Engine):
                     self._lock.wait()
                 if self._closing:
                     break
-            self._obey()
+            with _globals:
+                self._obey()
             self._give_up()
             self._admit()
             try:
-                outputs = self._vllm.step() if self._running else []
+                with _globals:
+                    outputs = self._vllm.step() if self._running else []
             except Exception as error:  # noqa: BLE001  # the thread must outlive one bad batch; the callers get the error
                 self._drop(list(self._running.values()), ModelError(f"{self.name} failed: {brief(error)}."))
                 continue
@@ -418,6 +420,9 @@ class VllmEngine(Engine):
             job.fail(closed)
         for _, done in orders:
             done.set_exception(closed)
-        self._vllm.engine_core.shutdown()
-        del self._vllm
-        forget_groups()
+        with _globals:
+            self._vllm.engine_core.shutdown()
+            del self._vllm
+            _open_engines.remove(self)
+            if not _open_engines:
+                forget_groups()

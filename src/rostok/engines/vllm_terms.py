@@ -51,8 +51,11 @@ def start(folder: Path, config: Mapping[str, Any], *, context: int, sequences: i
             from vllm import EngineArgs, LLMEngine
             from vllm.platforms import current_platform
 
-            on_device = (_on_cpu(config, context, sequences) if current_platform.is_cpu()
-                         else {"gpu_memory_utilization": gpu_memory})  # not run here
+            if current_platform.is_cpu():
+                current_platform.get_punica_wrapper = lambda: "rostok.engines.vllm_cpu_lora.GroupedAdapters"
+                on_device = _on_cpu(config, context, sequences)
+            else:
+                on_device = {"gpu_memory_utilization": gpu_memory}  # not run here
             return LLMEngine.from_engine_args(EngineArgs(
                 model=str(folder), load_format="safetensors", trust_remote_code=False, use_tqdm_on_load=False,
                 max_model_len=context, max_num_seqs=sequences, enable_prefix_caching=True, disable_log_stats=True,
