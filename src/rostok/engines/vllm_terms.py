@@ -68,11 +68,15 @@ def start(folder: Path, config: Mapping[str, Any], *, context: int, sequences: i
                          "`make test-vllm` for a machine without a GPU.") from None
 
 
-def forget_groups() -> None:
-    """Free what vLLM keeps in globals, so that a later engine can start in this process."""
+def stop(engine: Any, *, last: bool) -> None:
+    """Let an LLMEngine go. Shutting it down ends the process groups of all engines, so that only the last may do it."""
     from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
-    cleanup_dist_env_and_memory()
+    if last:
+        engine.engine_core.shutdown()
+        cleanup_dist_env_and_memory()
+    else:
+        engine.engine_core._finalizer.detach()
 
 
 def sampling_params(request: Request, ends: Sequence[int], *, streamed: bool) -> Any:
