@@ -26,7 +26,7 @@ server: $(if $(filter 1,$(ROSTOK_NO_SERVER)),,.venv-server/.installed)
 
 # One thread: two that wait for each other's turn on a busy machine take twenty times as long.
 test-vllm: .venv-vllm/.installed
-	OMP_NUM_THREADS=1 $(VLLM)/python -m pytest tests/engines/test_vllm.py $(ARGS)
+	OMP_NUM_THREADS=1 $(VLLM)/python -m pytest tests/engines/test_vllm.py tests/engines/test_vllm_server.py $(ARGS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check
