@@ -213,6 +213,17 @@ class EngineContract:
         asyncio.run(work())
         assert answer(engine, ask()).tokens > 0
 
+    def test_a_caller_that_chokes_on_a_piece_harms_nobody(self, engine: Engine) -> None:
+        """Prevents: a broken chat window that ends the answers of all others."""
+        def choke(text: str) -> None:
+            raise KeyError("the window is gone")
+
+        story = ask("Tell a story about a lamp.", sampling=Sampling(max_tokens=16, temperature=1.0))
+        futures = [engine.submit(story), engine.submit(story, choke), engine.submit(story)]
+        with pytest.raises(KeyError, match="the window is gone"):
+            futures[1].result(SECONDS)
+        assert [futures[i].result(SECONDS).tokens > 0 for i in (0, 2)] == [True, True]
+
     # ── adapters ────────────────────────────────────────────────────────────────────────────────────────────
 
     def test_no_adapter_leaves_a_trace(self, engine: Engine) -> None:

@@ -122,9 +122,23 @@ class ServerEngine(Engine):
 
     async def _complete(self, request: Request, on_text: OnText | None, since: float) -> Completion:
         left = None if request.deadline is None else request.deadline - (monotonic() - since)
+        choked: list[Exception] = []
+
+        def tell(text: str) -> None:
+            try:
+                if on_text is not None:
+                    on_text(text)
+            except Exception as error:
+                choked.append(error)
+                raise
+
         try:
             async with asyncio.timeout(left):
-                return await self._placed(self._server.complete(request, on_text))
+                return await self._placed(self._server.complete(request, tell if on_text is not None else None))
+        except ServerError:
+            if choked:  # the caller's own error, and no fault of the server
+                raise choked[0] from None
+            raise
         except TimeoutError:
             raise DeadlinePassed(f"{self.name} had no answer within the {request.deadline:g} s that it was given. "
                                  "Allow more time, or ask for fewer tokens.") from None
