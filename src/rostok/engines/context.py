@@ -7,6 +7,7 @@ everybody's cells, and 64 sequences are slower than 16).
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rostok.engines.log import keep_log, last_log
+from rostok.engines.threads import Threads
 from rostok.errors import AdapterError, ModelError
 from rostok.machine import available_memory, usable_cores
 
@@ -31,7 +33,7 @@ class Context:
         gguf: the model's file.
         sequences: streams wanted; as many are made as fit the memory (see `streams`).
         context: tokens of one stream.
-        threads: 0 takes every core this process may use.
+        threads: 0 takes every core this process may use; fewer are used while other programs are busy.
         gpu_layers: layers put on a GPU (-1: all), where llama.cpp was built for one. Not run here.
 
     Attributes:
@@ -61,13 +63,14 @@ class Context:
         self.adds_bos = bool(ll.llama_vocab_get_add_bos(self.vocab))
         try:
             self.streams = self._that_fit(sequences)
-            self._context = self._new(threads or usable_cores())
+            count = threads or usable_cores()
+            self._context = self._new(count)
         except ModelError:
             ll.llama_model_free(self._model)
             raise
         self._memory = ll.llama_get_memory(self._context)
         self._batch = ll.llama_batch_init(BATCH, 0, 1)
-        self._logits: NDArray[Any] | None = None
+        self._threads = Threads(count, lambda number: ll.llama_set_n_threads(self._context, number, number))
 
     def close(self) -> None:
         """Free everything, adapters too. The context must not be used again: llama.cpp would abort the process."""
@@ -99,7 +102,11 @@ class Context:
         Raises:
             ModelError: llama.cpp refused it.
         """
+        started, processor = time.monotonic(), time.process_time()
         code = ll.llama_decode(self._context, self._batch)
+        ll.llama_synchronize(self._context)
+        now = time.monotonic()
+        self._threads.took(now - started, time.process_time() - processor, now)
         self._batch.n_tokens = 0
         if code != 0:
             raise ModelError(f"llama_decode returned {code}: {last_log()}")
