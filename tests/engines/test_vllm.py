@@ -142,6 +142,29 @@ def test_more_adapters_than_one_batch_holds_all_answer(engine: VllmEngine, make_
     assert [future.result(timeout=120).text for future in futures] == alone * 2
 
 
+def test_an_adapter_counts_as_in_training(engine: VllmEngine, make_adapter: MakeAdapter, folder: Path) -> None:
+    """Prevents: another scaling than alpha / rank, or a matrix at the wrong module or the wrong way round."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    path = make_adapter(12)
+    engine.add_adapter("exact", path)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    weights, modules = load_file(path / WEIGHTS), dict(model.named_modules())
+    for name in [name for name in weights if name.endswith("lora_A.weight")]:
+        delta = 2.0 * weights[name.replace("lora_A", "lora_B")] @ weights[name]  # alpha is twice the rank
+        modules[name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")].weight.data += delta
+    head, tokens = engine.tokenize("The sky is"), engine.tokenize("The sky is blue because the air scatters light.")
+    with torch.no_grad():
+        likely = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
+    nats = sum(float(likely[at - 1, tokens[at]]) for at in range(len(head), len(tokens)))
+    score = engine.score("The sky is", [" blue because the air scatters light."], adapter="exact")[0]
+    base = engine.score("The sky is", [" blue because the air scatters light."])[0]
+    assert score.nats == pytest.approx(nats, rel=0.02)
+    assert abs(score.nats - base.nats) > 5
+
+
 def test_the_scale_is_the_adapters_strength(engine: VllmEngine, make_adapter: MakeAdapter) -> None:
     """Prevents: a scale that vLLM, which has none per request, passes over in silence."""
     engine.add_adapter("scaled", make_adapter(9))
