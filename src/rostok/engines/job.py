@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rostok.engines.protocol import Completion, OnText, Request, Score
+from rostok.engines.speech import Speech
 
 if TYPE_CHECKING:
     from rostok.engines.sampling import Sampler
@@ -48,10 +49,12 @@ class Job:
     sequence: int = -1
     fed: int = 0
     sampler: Sampler | None = None
-    text: str = ""
     logprobs: list[float] = field(default_factory=list)
-    _emitted: int = 0
+    _speech: Speech = field(init=False)
     _decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+
+    def __post_init__(self) -> None:
+        self._speech = Speech(self.request.sampling.stop, self.on_text)
 
     @property
     def line(self) -> tuple[Adapter | None, float]:
@@ -75,26 +78,27 @@ class Job:
 
     def grow(self, token: int, piece: bytes) -> str | None:
         """Take a drawn token. Returns why the completion is finished, or None."""
-        sampling = self.request.sampling
         self.tokens.append(token)
-        self.text += self._decoder.decode(piece)
-        for stop in sampling.stop:
-            at = self.text.find(stop)
-            if at >= 0:
-                self.text = self.text[:at]
-                return "stop"
-        if len(self.tokens) - self.prompt >= sampling.max_tokens:
-            return "length"
-        self._emit(hold=max((_overlap(self.text, stop) for stop in sampling.stop), default=0))
-        return None
+        try:
+            stopped = self._speech.take(self._decoder.decode(piece))
+        except Exception as error:  # noqa: BLE001  # the caller's own, out of on_text: it gets it back, and the others go on
+            self.fail(error)
+            return "stop"
+        if stopped:
+            return "stop"
+        return "length" if len(self.tokens) - self.prompt >= self.request.sampling.max_tokens else None
 
     def answer(self, finish: str) -> None:
         """Give the caller what was drawn or scored."""
         if self.scoring:
             self._settle(Score(sum(self.logprobs), len(self.logprobs)))
-        elif not self.over:
-            self._emit()
-            self._settle(Completion(self.text, finish, self.prompt, len(self.tokens) - self.prompt, tuple(self.logprobs),
+            return
+        try:
+            text = self._speech.end()
+        except Exception as error:  # noqa: BLE001  # as above
+            self.fail(error)
+        else:
+            self._settle(Completion(text, finish, self.prompt, len(self.tokens) - self.prompt, tuple(self.logprobs),
                                     self.request.tag))
 
     def fail(self, error: Exception) -> None:
@@ -105,18 +109,6 @@ class Job:
     def _settle(self, result: object) -> None:
         with suppress(InvalidStateError):  # cancelled in this very moment
             self.outcome.set_result(result)
-
-    def _emit(self, hold: int = 0) -> None:
-        """Give the caller the new text, but not a tail that may become a stop string."""
-        end = len(self.text) - hold
-        if self.on_text is not None and end > self._emitted:
-            self.on_text(self.text[self._emitted : end])
-            self._emitted = end
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
 
 
 def common(one: Sequence[int], two: Sequence[int]) -> int:
