@@ -20,10 +20,10 @@ from typing import Any
 from rostok.environment import prepare
 from rostok.runs import PeakMemory
 
-# The fastest of what was tried on two AVX512-BF16 cores (SmolLM2-135M, 64 prompts, 96 new tokens), in tokens/s. On a machine
-# with little else to do: compiled 967-973; without compiling 868-909, in process 886-893, passes of 8192 tokens 839-855, a
-# random seed per request 849. Once each beside busy neighbours, too noisy to rank: 32 at once 775, passes of 2048 702,
-# libiomp5 preloaded 597, automatic binding (which keeps one of the two cores free) 528, unbound 298, float32 250.
+# The fastest of what was tried on two AVX512-BF16 cores (SmolLM2-135M, 64 prompts, 96 new tokens), in tokens/s. At a load
+# below 2: compiled 967 and 973; without compiling 868 and 872, in process 893, passes of 8192 tokens 855. Beside busy
+# neighbours, where one setting gave 228 to 909, too noisy to rank: a random seed per request 849, 32 at once 775, passes of
+# 2048 702, libiomp5 preloaded 300-597, automatic binding (which keeps a core free) 528, unbound 298, float32 250.
 ENGINE: dict[str, Any] = {
     "dtype": "bfloat16", "max_num_seqs": 64, "max_model_len": 1024, "enable_prefix_caching": True, "enforce_eager": False,
     "max_num_batched_tokens": 4096, "kv_cache_memory_bytes": 1 << 30, "disable_log_stats": False,
