@@ -74,13 +74,8 @@ def graph() -> None:
     """Print the agents' graph as a Mermaid diagram."""
     prepare_process()
     from rostok.agents.graph import mermaid
-    from rostok.agents.team import Team
-    from rostok.config import AuthorSettings
 
-    nobody: Any = None  # drawing the graph asks no model
-    settings = AuthorSettings.model_validate({})
-    team = Team(engine=nobody, embedder=nobody, settings=settings, theme="", random_seed=0, model_sha256="")
-    typer.echo(mermaid(team, Path("seeds")).rstrip())
+    typer.echo(mermaid().rstrip())
 
 
 @seeds_app.command("mutate", epilog="Example: rostok seeds mutate runs/demo s-d69b --goal novelty")

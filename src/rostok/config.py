@@ -43,10 +43,12 @@ class ModelSettings(Record):
 class AuthorSettings(Record):
     """How many seeds the agents write, and how hard they try."""
 
-    count: int = Field(4, ge=1, le=10_000)
+    count: int = Field(4, ge=1, le=1_000_000)
     nodes: int = Field(12, ge=8, le=20, description="nodes of one seed; chance of a probe is 1/(nodes-1)")
     candidates: int = Field(3, ge=1, le=32, description="best of so many for every field")
     batch: int = Field(16, ge=1, description="seeds drafted side by side before they are admitted")
+    language: str = Field("en", pattern="^[a-z]{2}$", description="of the seeds: en, ru, or any with a file in agents/languages")
+    deepen: int = Field(0, ge=0, le=20, description="questions that every seed is asked, to raise its tension")
     attempts: int = Field(4, ge=1, description="fresh drafts for one place in the library before it stays empty")
 
 

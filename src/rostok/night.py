@@ -42,8 +42,8 @@ def night(run: Run, settings: Settings, watch: Watch, console: Console) -> None:
 
 def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
     """Write seeds until the library holds `author.count`."""
-    from rostok.agents.graph import author
-    from rostok.agents.team import Team
+    from rostok.agents.graph import author, open_desk
+    from rostok.agents.language import language
     from rostok.seeds.library import Library
     from rostok.seeds.measures import write_manifest
 
@@ -56,9 +56,10 @@ def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
     from rostok.embedder import Embedder
     from rostok.engines.open import open_engine
 
+    tongue = language(settings.author.language)
     with run.stage("author") as cost, open_engine(base, settings.models, tell=watch.note) as engine:
         embedder = Embedder(embedder_model)
-        team = Team(engine, embedder, settings.author, settings.theme, settings.random_seed, base.sha256)
+        desk = open_desk(library, engine, embedder, settings, base.sha256, tongue)
         watch.start("write seeds", settings.author.count, "seeds", done=have)
 
         def tell(what: str, text: str) -> None:
@@ -66,8 +67,8 @@ def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
             if what == "admitted":
                 watch.advance(1)
 
-        cost.add(author(run.seeds, team, settings.author.count, on_seed=tell))
-        write_manifest(library, embedder)
+        cost.add(author(desk, settings.author.count, on_seed=tell))
+        write_manifest(library, embedder, exemplars=tongue.exemplars())
         watch.finish()
 
 

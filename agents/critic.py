@@ -1,0 +1,60 @@
+"""The critic: ranks candidates pairwise, by likelihood and by measures that code can take; it never asks for a mark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rostok.agents.draft import Desk
+from rostok.seeds.measures import thought
+
+_ALONE = 0.5  # of a text's own likelihood that is taken off: else the plainest text always wins
+
+
+def choose(desk: Desk, context: str, texts: Sequence[str], *, new: bool = False) -> str:
+    """The text that wins most of its comparisons; see `choose_all`."""
+    return choose_all(desk, [(context, texts)], new=new)[0]
+
+
+def choose_all(desk: Desk, blanks: Sequence[tuple[str, Sequence[str]]], *, new: bool = False) -> list[str]:
+    """For every context the text that wins most of its comparisons; among equals the one that fits the context better.
+
+    Every pair is judged by votes: which text the context makes likelier beyond its own likelihood (pointwise mutual
+    information, nats per token), which says more different words, and with `new` which lies farther from the library. All
+    blanks are scored together, since an engine that is asked for one text at a time is mostly waited for.
+    """
+    chosen = []
+    for texts, fits in zip([texts for _, texts in blanks], _fits(desk, blanks), strict=True):
+        votes = [fits, _variety(desk, texts)]
+        if new and len(texts) > 1:
+            votes += [novelty(desk, texts)] * 2  # a library of copies is the worse mistake
+        wins = [sum(_beats(votes, a, b) for b in range(len(texts)) if b != a) for a in range(len(texts))]
+        chosen.append(texts[max(range(len(texts)), key=lambda index, wins=wins, fits=fits: (wins[index], fits[index]))])  # type: ignore[misc]
+    return chosen
+
+
+def _fits(desk: Desk, blanks: Sequence[tuple[str, Sequence[str]]]) -> list[list[float]]:
+    """How much likelier its context makes each text, in nats per token; zeros where there is nothing to compare."""
+    asked = [[desk.engine.submit_scores(start, [" " + text for text in texts]) for start in (context, "\n")]
+             if len(texts) > 1 else None for context, texts in blanks]
+    return [[given.result().mean - _ALONE * alone.result().mean for given, alone in zip(*pair, strict=True)]
+            if pair is not None else [0.0] * len(texts) for pair, (_, texts) in zip(asked, blanks, strict=True)]
+
+
+def novelty(desk: Desk, texts: Sequence[str]) -> list[float]:
+    """How far each text lies from the seeds of the library: less its mean, and half its highest, cosine."""
+    admitted = desk.admitted()
+    if not admitted:
+        return [0.0] * len(texts)
+    cosines = desk.embedder.embed(texts) @ desk.embedder.embed([thought(seed) for seed in admitted]).T
+    return [float(value) for value in -(cosines.mean(axis=1) + 0.5 * cosines.max(axis=1))]
+
+
+def _variety(desk: Desk, texts: Sequence[str]) -> list[float]:
+    found = [desk.language.words(text) for text in texts]
+    return [len(set(words)) / max(1, np.sqrt(len(words))) for words in found]  # Guiraud's index: length counts half
+
+
+def _beats(votes: Sequence[Sequence[float]], a: int, b: int) -> bool:
+    return sum(float(np.sign(vote[a] - vote[b])) for vote in votes) > 0

@@ -1,0 +1,1 @@
+"""The languages in which seeds can be written: one file each."""
