@@ -21,17 +21,19 @@ def choose_all(desk: Desk, blanks: Sequence[tuple[str, Sequence[str]]], *, new: 
     """For every context the text that wins most of its comparisons; among equals the one that fits the context better.
 
     Every pair is judged by votes: which text the context makes likelier beyond its own likelihood (pointwise mutual
-    information, nats per token), which says more different words, and with `new` which lies farther from the library. All
+    information, nats per token), and which says more different words, or with `new` lies farther from the library. All
     blanks are scored together, since an engine that is asked for one text at a time is mostly waited for.
     """
-    chosen = []
-    for texts, fits in zip([texts for _, texts in blanks], _fits(desk, blanks), strict=True):
-        votes = [fits, _variety(desk, texts)]
-        if new and len(texts) > 1:
-            votes += [novelty(desk, texts)] * 2  # a library of copies is the worse mistake
-        wins = [sum(_beats(votes, a, b) for b in range(len(texts)) if b != a) for a in range(len(texts))]
-        chosen.append(texts[max(range(len(texts)), key=lambda index, wins=wins, fits=fits: (wins[index], fits[index]))])  # type: ignore[misc]
-    return chosen
+    return [_best(desk, texts, fits, new) for (_, texts), fits in zip(blanks, _fits(desk, blanks), strict=True)]
+
+
+def _best(desk: Desk, texts: Sequence[str], fits: Sequence[float], new: bool) -> str:
+    if new and len(texts) > 2:  # the third that fits worst is out, and then what is new decides
+        kept = sorted(range(len(texts)), key=fits.__getitem__)[len(texts) // 3 :]
+        texts, fits = [texts[index] for index in kept], [fits[index] for index in kept]
+    votes = [fits, *([novelty(desk, texts)] * 2 if new else [_variety(desk, texts)])]
+    wins = [sum(_beats(votes, a, b) for b in range(len(texts)) if b != a) for a in range(len(texts))]
+    return texts[max(range(len(texts)), key=lambda index: (wins[index], fits[index]))]
 
 
 def _fits(desk: Desk, blanks: Sequence[tuple[str, Sequence[str]]]) -> list[list[float]]:

@@ -10,7 +10,7 @@ _EXAMPLES = (
             "The flame warms the stone",
             "The young miller oils the upper stone because nobody else will. Flour settles on his tongue like a secret. When the "
             "master asks who did it, he points at the cat.", "What does the stone keep when the flame is gone?"),
-    Example("a railway in the mountains", "signalling", "signal box, engine shed, station roof",
+    Example("a railway in the mountains", "signalling", "signal box, engine house, station roof",
             "old guard, track walker, ticket clerk", "iron wheel, brass whistle, coal heap, red flag", "A Whistle Above Snow",
             "The wheel wears the rail",
             "The track walker counts the sleepers aloud so as not to fall asleep. At the bridge one is missing. He writes down the "
@@ -20,7 +20,7 @@ _EXAMPLES = (
             "The brush opens the paper",
             "The frame maker builds a frame for a picture that does not exist. Visitors praise what they see in it. He sells it "
             "empty, and the buyer thanks him twice.", "Where does the paper go when the brush is dry?"),
-    Example("gardens behind high walls", "well digging", "seed house, tool shed, dry fountain",
+    Example("gardens behind high walls", "well digging", "seed house, apple cellar, dry fountain",
             "head gardener, water carrier, bee keeper", "rusty spade, bitter root, garden wall, young bee", "The Wall and the Root",
             "The root lifts the wall",
             "The water carrier digs where the old men said there was only rock. At noon the spade rings on iron. She covers the hole "
@@ -31,7 +31,7 @@ _EXAMPLES = (
             "The night nurse keeps two ledgers for one ward. One says what was given, the other what was promised. On the last night "
             "of the year the sums agree, and she is afraid.", "What is left on the sleeve that the needle crossed?"),
     Example("clocks and their makers", "spring winding", "tower room, spring shop, dial bench",
-            "dial painter, tower keeper, spring maker", "heavy spring, empty case, gold hand, loose screw", "An Hour Without Hands",
+            "dial painter, tower keeper, spring maker", "heavy weight, empty case, gold hand, loose screw", "An Hour Without Hands",
             "The spring pushes the hand",
             "The spring maker winds the same spring for the third time. It holds for one hour and breaks on the minute. He sells it "
             "as a clock for short visits.", "Whom does the hand obey when the spring sleeps?"),
