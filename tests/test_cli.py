@@ -134,7 +134,7 @@ def test_the_agents_graph_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["seeds", "graph"]) == 0
     drawn = capsys.readouterr().out
     assert "graph TD" in drawn
-    for role in ("propose", "write", "criticise", "admit"):
+    for role in ("proposer", "writer", "antagonist", "logician", "critic", "librarian"):
         assert role in drawn
 
 
@@ -246,7 +246,7 @@ def test_the_documented_commands_exist(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "README.ru.md", "CONTRIBUTING.md", "MODELS.md", "docs/architecture.md", "docs/seeds.md"],
+    ["README.md", "README.ru.md", "CONTRIBUTING.md", "MODELS.md", "docs/architecture.md", "docs/seeds.md", "docs/engines.md"],
 )
 def test_links_in_the_documentation_lead_somewhere(name: str) -> None:
     """Prevents: links to files that were moved."""

@@ -100,10 +100,10 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert resolve(file=yaml_file(tmp_path, "# nothing yet\n")) == resolve()
 
 
-@pytest.mark.parametrize("theme", ["", "   \n\t ", "123 …", "!"])
+@pytest.mark.parametrize("theme", ["", "   \n\t ", "123 …", "!", "🌊🌊", "the sea\x1b[2J", "the \u202esea"])
 def test_a_theme_says_something(theme: str) -> None:
     """Prevents: a night spent on an empty theme."""
-    with pytest.raises(ConfigError, match="theme is empty"):
+    with pytest.raises(ConfigError, match="theme is empty|control character"):
         resolve(options={"theme": theme})
 
 

@@ -57,10 +57,12 @@ ByCode = Annotated[bool, typer.Option("--by-code", help="Ask no model; new sente
 
 
 @seeds_app.command("author", epilog='Example: rostok seeds author runs/demo --count 4 --theme "a harbour town"')
-def author(ctx: typer.Context, run: RunFolder, count: Count = None, theme: Theme = None, profile: Profile = None,
-           config: ConfigFile = None, assignments: Assignments = None) -> None:
+def author(ctx: typer.Context, run: RunFolder, count: Count = None, theme: Theme = None,
+           deepen: Annotated[int | None, typer.Option(help="Questions that every seed is asked, to raise its tension.")] = None,
+           language: Annotated[str | None, typer.Option(help="Of the seeds: en, or ru with a model that writes it.")] = None,
+           profile: Profile = None, config: ConfigFile = None, assignments: Assignments = None) -> None:
     """Let the agents write seeds until the library holds as many as asked for."""
-    options = {"theme": theme, "author": {"count": count}}
+    options = {"theme": theme, "author": {"count": count, "deepen": deepen, "language": language}}
     with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
         from rostok.night import author_stage
 

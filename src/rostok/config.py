@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -128,6 +129,9 @@ class Settings(Record):
     @classmethod
     def _say_something(cls, theme: str) -> str:
         theme = " ".join(theme.split())
+        unseen = next((letter for letter in theme if unicodedata.category(letter) in ("Cc", "Cf", "Co")), None)
+        if unseen is not None and unseen not in "\u200d\ufe0f":  # which join emoji
+            raise ValueError(f"the theme holds the control character U+{ord(unseen):04X}; leave it out")
         if not any(letter.isalpha() for letter in theme):
             raise ValueError('the theme is empty; give one, for example --theme "lighthouses and their keepers"')
         if len(theme) > 300:
