@@ -136,17 +136,17 @@ def adapter(folder: Path, seed: int) -> Path:
 
 
 def switch_ms(engine: LlamaCppEngine) -> float:
-    """What a change of adapter costs beyond computing the prompt again: one-token answers of A, B, A, B … less A, A, A, A …"""
-    def alternate(first: str, second: str) -> float:
-        times = []
-        for number in range(16):
-            request = Request((Message("user", TASKS[number]),), Sampling(max_tokens=1), adapter=(first, second)[number % 2])
-            started = time.perf_counter()
-            engine.submit(request).result()
-            times.append(1000 * (time.perf_counter() - started))
-        return statistics.median(times[2:])
+    """What a change of adapter costs beyond computing the prompt again: one-token answers of A, A, B, B, A, A …
 
-    return alternate("a0", "a1") - alternate("a0", "a0")
+    Every second request changes the adapter, so that both kinds are measured under the same weather.
+    """
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for number in range(48):
+        request = Request((Message("user", TASKS[number]),), Sampling(max_tokens=1), adapter=f"a{number // 2 % 2}")
+        started = time.perf_counter()
+        engine.submit(request).result()
+        times[number % 2 == 0].append(1000 * (time.perf_counter() - started))
+    return statistics.median(times[True]) - statistics.median(times[False])
 
 
 def adapters(engine: LlamaCppEngine) -> tuple[float, float, float]:

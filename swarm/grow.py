@@ -187,7 +187,7 @@ def _general_answers(run: Run, base: Base, settings: Settings) -> list[GeneralAn
     known = read_jsonl(path, GeneralAnswer)
     if len(known) >= settings.probes.general:
         return known[: settings.probes.general]
-    with open_engine(base, settings.models) as engine:
+    with open_engine(base, settings.models, sequences=settings.probes.general) as engine:
         futures = engine.submit_all([
             Request((Message("user", question),), Sampling(max_tokens=64, temperature=0.0))
             for question in HELD_OUT[: settings.probes.general]])

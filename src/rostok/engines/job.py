@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rostok.engines.protocol import Completion, OnText, Request, Score
@@ -18,10 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Adapter:
-    """One version of a registered adapter; `handle` is llama.cpp's."""
+    """One version of a registered adapter.
+
+    Attributes:
+        stamp: of the file as it was registered; another one is another version.
+        handle: llama.cpp's, or None while the adapter is not in memory.
+    """
 
     name: str
-    handle: Any
+    path: Path
+    stamp: tuple[int, int]
+    handle: Any = None
     users: int = 0        # jobs that wait or run with it
     retired: bool = False  # removed or replaced: freed when the last of them is done
 
