@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from pathlib import Path
 from xml.etree import ElementTree
@@ -217,3 +218,11 @@ def test_a_run_without_seeds_is_told(argv: tuple[str, ...], tmp_path: Path, caps
     sentence = told(capsys, "seeds", argv[0], tmp_path / "none", *argv[1:])[1]
     assert "has no seeds yet. Run: rostok seeds author" in sentence
     assert list(tmp_path.iterdir()) == []
+
+
+def test_very_many_seeds_are_told_beforehand(tmp_path: Path, capsys: pytest.CaptureFixture[str], base_gguf: Path) -> None:
+    """Prevents: a million seeds begun by one digit too many."""
+    run = tmp_path / "run"
+    assert run_command(["seeds", "author", str(run), "--count", "1000000", "--theme", "lights"]) == 2
+    assert re.search(r"1,000,000 seeds will take about [\d,.]{3,} hours.*--yes", capsys.readouterr().err)
+    assert not (run / "seeds" / "library.jsonl").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from rostok.runs import Run
     from rostok.seeds.library import Library
     from rostok.seeds.record import Seed
+
+_MANY = 300  # seeds from which it is told first how long they will take
 
 seeds_app = typer.Typer(no_args_is_help=True, help="Write thought seeds, evolve them, look at them, carry them elsewhere.")
 
@@ -60,15 +63,36 @@ ByCode = Annotated[bool, typer.Option("--by-code", help="Ask no model; new sente
 def author(ctx: typer.Context, run: RunFolder, count: Count = None, theme: Theme = None,
            deepen: Annotated[int | None, typer.Option(help="Questions that every seed is asked, to raise its tension.")] = None,
            language: Annotated[str | None, typer.Option(help="Of the seeds: en, or ru with a model that writes it.")] = None,
+           yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however long it will take.")] = False,
            profile: Profile = None, config: ConfigFile = None, assignments: Assignments = None) -> None:
     """Let the agents write seeds until the library holds as many as asked for."""
     options = {"theme": theme, "author": {"count": count, "deepen": deepen, "language": language}}
     with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
         from rostok.night import author_stage
 
+        if not yes:
+            _ask_if_long(opened, settings)
         author_stage(opened, settings, watch)
         watch.close()
         _show_measures(opened, settings)
+
+
+def _ask_if_long(run: Run, settings: Settings) -> None:
+    """Tell how long very many seeds will take, and ask; where nobody can be asked, refuse."""
+    from rostok.seeds.library import Library
+
+    missing = settings.author.count - len(Library(run.seeds).seeds())
+    if missing <= _MANY:
+        return
+    from rostok.agents.estimate import seconds_for
+
+    seconds = seconds_for(missing, settings)
+    time = "a time that was not measured" if seconds is None else f"about {seconds / 3600:,.1f} hours"
+    told = f"{missing:,} seeds will take {time} on this machine"
+    if not sys.stdin.isatty():
+        raise RunError(f"{told}. Ask for fewer with --count, or add --yes.")
+    if not typer.confirm(f"{told}. Go on?"):
+        raise RunError("nothing was written. Ask for fewer with --count.")
 
 
 @seeds_app.command("graph", epilog="Example: rostok seeds graph > author.mmd")
