@@ -81,7 +81,8 @@ def _cores() -> Check:
     usable, load = usable_cores(), os.getloadavg()[0]
     detail = f"{usable} usable of {os.cpu_count()} ({processor()}), load {load:.1f}"
     if load > usable / 2:
-        return _poor("cores", detail, "other programs are busy: the engine takes fewer threads beside them, training gets much slower")
+        return _poor("cores", detail,
+                     "other programs are busy: the engine takes fewer threads beside them, training gets much slower")
     if usable == 1:
         return _poor("cores", detail, "one core works; expect everything to take twice its time")
     return _good("cores", detail)
