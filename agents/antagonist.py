@@ -8,8 +8,7 @@ from rostok.agents import checks
 from rostok.agents.critic import choose
 from rostok.agents.draft import Blank, Desk, Draft, Field, passed
 from rostok.agents.logician import opposites
-from rostok.agents.writer import SENTENCE, good_scenes, scene_prompt
-from rostok.engines.protocol import Sampling
+from rostok.agents.writer import SCENE, SENTENCE, good_scenes, scene_prompt
 
 
 def _objection_blanks(desk: Desk, draft: Draft) -> list[Blank]:
@@ -32,8 +31,8 @@ def _revision_blanks(desk: Desk, draft: Draft) -> list[Blank]:
         return []
     say = desk.language.say
     return [Blank("revision", say.revision.format(scene=draft["scene"], objection=draft["objection"]),
-                  Sampling(max_tokens=120, temperature=0.8, min_p=0.08, stop=("\n",)), desk.settings.candidates,
-                  start=say.scene_start.format(**draft["attributes"]))]
+                  SCENE, desk.settings.candidates, start=say.scene_start.format(**draft["attributes"]),
+                  grammar=desk.language.scene_grammar)]
 
 
 def _fill_revision(desk: Desk, draft: Draft, candidates: list[list[str]], counts: Counter[str]) -> tuple[Draft, bool]:

@@ -73,6 +73,8 @@ def scene_problem(language: Language, text: str, *, prompt: str, shown: Iterable
         return "copies an example"
     if copied(language, text, [prompt], 6):
         return "copies the prompt"
+    if any(word in language.of_the_task for word in language.words(text)):
+        return "speaks of the task"
     return None
 
 
@@ -85,8 +87,10 @@ def title_problem(language: Language, text: str, *, shown: Iterable[str], taken:
         return "cut off"
     if language.foreign(text) > _FOREIGN:
         return "wrong script"
-    if any(text.casefold() == other.casefold() for other in shown):
+    if any(other.casefold() in text.casefold() for other in shown):
         return "copies an example"
+    if ".." in text:
+        return "cut off"
     if any(found[:3] == language.words(other)[:3] for other in taken):
         return "title begins like another"
     if len(set(found)) < len(found) and looping(language, text, 2):

@@ -17,10 +17,9 @@ from rostok.errors import ConfigError
 
 @dataclass(frozen=True)
 class Example:
-    """A worked example of another theme. `places`, `people` and `things` are lists with commas."""
+    """A worked example of another subject. `places`, `people` and `things` are lists with commas."""
 
-    theme: str
-    craft: str
+    subject: str
     places: str
     people: str
     things: str
@@ -44,6 +43,7 @@ class Wordings:
     people: str
     things_line: str
     things_ask: str
+    theme_line: str
     title_head: str
     title_line: str
     title_ask: str
@@ -76,7 +76,7 @@ class Language:
         code: ISO 639-1, as it stands in a seed; `name` for people.
         letters: the letters of its script, as the inside of a character class, capitals and small.
         small: the small letters alone.
-        crafts: fields of work through which a theme is seen; no two seeds of a library begin with the same one.
+        subjects: what a theme is seen through; two seeds of a library share one only when all are used up.
         hours, weathers, moods, events, kinds: what code draws besides, so that drafts differ
             (AttrPrompt, arXiv:2306.15895: diversity comes from sampled attributes, not from asking for it).
         empty: words that are no part of a name. `dangling`: words no sentence ends with. `of_the_task`: words that speak of
@@ -90,7 +90,7 @@ class Language:
     name: str
     letters: str
     small: str
-    crafts: tuple[str, ...]
+    subjects: tuple[str, ...]
     hours: tuple[str, ...]
     weathers: tuple[str, ...]
     moods: tuple[str, ...]
@@ -130,6 +130,15 @@ class Language:
     def sentence_grammar(self) -> str:
         """GBNF of the rest of a sentence that the prompt has begun."""
         return f"""root ::= [ ,] [{self.letters} ,'-]+ "." """.strip()
+
+    @property
+    def scene_grammar(self) -> str:
+        """GBNF of three or four sentences, the first of which the prompt has begun. Left alone the embedded base ends most scenes
+        after one sentence."""
+        return (r"""root ::= words end " " sentence " " sentence (" " sentence)?
+sentence ::= [^SMALL\n.!? ] words end
+words ::= [^.!?\n:;#*|<>_"\[\]]+
+end ::= [.!?]""".replace("SMALL", self.small))
 
     def shown(self, dice: random.Random, count: int = 2) -> list[Example]:
         """Examples for one prompt, drawn by the draft's own dice."""

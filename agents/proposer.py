@@ -21,7 +21,7 @@ def propose(desk: Desk, place: int, attempt: int) -> Draft:
     language = desk.language
     order = list(range(desk.settings.nodes))
     dice.shuffle(order)
-    attributes = {"craft": _craft(desk, place, attempt, admitted)}
+    attributes = {"subject": _subject(desk, place, attempt, admitted)}
     for name, values in (("hour", language.hours), ("weather", language.weathers), ("mood", language.moods),
                          ("event", language.events)):
         attributes[name] = lacking(values, [seed.lineage.attributes.get(name, "") for seed in admitted], dice)
@@ -35,15 +35,15 @@ def lacking(values: Sequence[str], used: Sequence[str], dice: random.Random) -> 
     return dice.choice([value for value in values if counts[value] == fewest])
 
 
-def _craft(desk: Desk, place: int, attempt: int, admitted: Sequence[Seed]) -> str:
-    """A craft of its own for every place, so that drafts side by side differ; after a failure another that is still free."""
-    crafts = list(desk.language.crafts)
-    random.Random(stable_seed(desk.random_seed, "crafts")).shuffle(crafts)
+def _subject(desk: Desk, place: int, attempt: int, admitted: Sequence[Seed]) -> str:
+    """A subject of its own for every place, so that drafts side by side differ; after a failure another that is still free."""
+    subjects = list(desk.language.subjects)
+    random.Random(stable_seed(desk.random_seed, "subjects")).shuffle(subjects)
     if attempt == 0:
-        return crafts[place % len(crafts)]
-    used = {seed.lineage.attributes.get("craft") for seed in admitted}
-    free = [craft for craft in crafts if craft not in used] or crafts
-    return free[stable_seed(desk.random_seed, place, attempt, "craft") % len(free)]
+        return subjects[place % len(subjects)]
+    used = {seed.lineage.attributes.get("subject") for seed in admitted}
+    free = [subject for subject in subjects if subject not in used] or subjects
+    return free[stable_seed(desk.random_seed, place, attempt, "subject") % len(free)]
 
 
 def _setting_blanks(desk: Desk, draft: Draft) -> list[Blank]:
@@ -53,10 +53,10 @@ def _setting_blanks(desk: Desk, draft: Draft) -> list[Blank]:
     for key, label in (("place", say.places), ("person", say.people)):
         if key in draft["attributes"]:
             continue
-        shown = [say.list_line.format(theme=example.theme, craft=example.craft, label=label,
+        shown = [say.list_line.format(subject=example.subject, label=label,
                                       items=example.places if key == "place" else example.people)
                  for example in desk.language.shown(dice, 3)]
-        ask = say.list_ask.format(theme=desk.theme, craft=draft["attributes"]["craft"], label=label)
+        ask = say.list_ask.format(subject=draft["attributes"]["subject"], label=label)
         blanks.append(Blank(key, "\n".join([*shown, ask]), line, 3 * desk.settings.candidates, raw=True,
                             grammar=desk.language.names_grammar))
     return blanks

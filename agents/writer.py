@@ -11,18 +11,21 @@ from rostok.agents.draft import Blank, Desk, Draft, Field, passed, still_open
 from rostok.agents.proposer import items_of
 from rostok.engines.protocol import Sampling
 
+_OF_THE_THEME = 2  # of five lists of things: with all five the nodes of a library circle around its theme
 SENTENCE = Sampling(max_tokens=44, temperature=0.8, min_p=0.08)
-SCENE = Sampling(max_tokens=110, temperature=0.8, min_p=0.08)
+SCENE = Sampling(max_tokens=130, temperature=0.8, min_p=0.08)
 
 
 def _names_blanks(desk: Desk, draft: Draft) -> list[Blank]:
     language, about = desk.language, draft["attributes"]
     dice = desk.dice(draft, "names", draft["round"])
     blanks = []
-    for kind in dice.sample(language.kinds, 5):
-        shown = [language.say.things_line.format(place=example.places.split(",")[0], craft=example.craft, items=example.things)
-                 for example in language.shown(dice)]
-        ask = language.say.things_ask.format(theme=desk.theme, kind=kind, **about)
+    for number, kind in enumerate(dice.sample(language.kinds, 5)):
+        shown = [language.say.things_line.format(place=example.places.split(",")[0], subject=example.subject,
+                                                 items=example.things) for example in language.shown(dice)]
+        ask = language.say.things_ask.format(kind=kind, **about)
+        if number < _OF_THE_THEME:
+            ask = language.say.theme_line.format(theme=desk.theme) + "\n" + ask
         blanks.append(Blank(kind, "\n".join([*shown, ask]), Sampling(max_tokens=30, temperature=1.0, stop=("\n",)),
                             2 * desk.settings.candidates, raw=True, grammar=language.names_grammar))
     return blanks
@@ -32,7 +35,7 @@ def _fill_names(desk: Desk, draft: Draft, candidates: list[list[str]], counts: C
     about = draft["attributes"]
     avoid = {item for example in desk.language.examples for items in (example.things, example.places, example.people)
              for item in items.split(", ")}
-    avoid |= {about["place"], about["person"], about["craft"]} | desk.theme_pairs()
+    avoid |= {about["place"], about["person"], about["subject"]} | desk.theme_pairs()
     avoid |= {node.name for seed in desk.admitted() for node in seed.nodes}  # no node twice in a library
     names: list[str] = list(draft.get("names", []))
     pools = [items_of(desk, [text], avoid=avoid, counts=counts) for blank in candidates for text in blank]
@@ -73,8 +76,8 @@ def scene_prompt(desk: Desk, draft: Draft) -> str:
 
 
 def _scene_blanks(desk: Desk, draft: Draft) -> list[Blank]:
-    return [Blank("scene", scene_prompt(desk, draft), SCENE, 4 * desk.settings.candidates,
-                  start=desk.language.say.scene_start.format(**draft["attributes"]))]
+    return [Blank("scene", scene_prompt(desk, draft), SCENE, 6 * desk.settings.candidates,
+                  start=desk.language.say.scene_start.format(**draft["attributes"]), grammar=desk.language.scene_grammar)]
 
 
 def _fill_scene(desk: Desk, draft: Draft, candidates: list[list[str]], counts: Counter[str]) -> tuple[Draft, bool]:

@@ -5,79 +5,82 @@ from __future__ import annotations
 from rostok.agents.language import Example, Language, Wordings
 
 _EXAMPLES = (
-    Example("bread and those who bake it", "milling", "mill loft, village oven, flour store",
+    Example("milling", "mill loft, village oven, flour store",
             "night baker, young miller, bread seller", "warm oven, clay bowl, paper twist, copper scale", "The Last Warm Loaf",
             "The flame warms the stone",
             "The young miller oils the upper stone because nobody else will. Flour settles on his tongue like a secret. When the "
             "master asks who did it, he points at the cat.", "What does the stone keep when the flame is gone?"),
-    Example("a railway in the mountains", "signalling", "signal box, engine house, station roof",
+    Example("signalling", "signal box, engine house, station roof",
             "old guard, track walker, ticket clerk", "iron wheel, brass whistle, coal heap, red flag", "A Whistle Above Snow",
             "The wheel wears the rail",
             "The track walker counts the sleepers aloud so as not to fall asleep. At the bridge one is missing. He writes down the "
             "right number and walks on.", "Who hears the rail when no wheel comes?"),
-    Example("a school of painters", "frame making", "cold attic, paint shop, model room",
+    Example("frame making", "cold attic, paint shop, model room",
             "blind painter, frame maker, young model", "linen cloth, broken brush, glass jar, blue powder", "What the Blue Hides",
             "The brush opens the paper",
             "The frame maker builds a frame for a picture that does not exist. Visitors praise what they see in it. He sells it "
             "empty, and the buyer thanks him twice.", "Where does the paper go when the brush is dry?"),
-    Example("gardens behind high walls", "well digging", "seed house, apple cellar, dry fountain",
+    Example("well digging", "seed house, apple cellar, dry fountain",
             "head gardener, water carrier, bee keeper", "rusty spade, bitter root, garden wall, young bee", "The Wall and the Root",
             "The root lifts the wall",
             "The water carrier digs where the old men said there was only rock. At noon the spade rings on iron. She covers the hole "
             "again and says that the old men were right.", "How long can a wall pretend that nothing pushes it?"),
-    Example("a hospital at night", "book keeping", "linen room, long corridor, night kitchen",
+    Example("book keeping", "linen room, long corridor, night kitchen",
             "night nurse, old porter, silent doctor", "white sheet, steel tray, paper chart, thin needle", "Counting Until Morning",
             "The needle crosses the sleeve",
             "The night nurse keeps two ledgers for one ward. One says what was given, the other what was promised. On the last night "
             "of the year the sums agree, and she is afraid.", "What is left on the sleeve that the needle crossed?"),
-    Example("clocks and their makers", "spring winding", "tower room, spring shop, dial bench",
+    Example("spring winding", "tower room, spring shop, dial bench",
             "dial painter, tower keeper, spring maker", "heavy weight, empty case, gold hand, loose screw", "An Hour Without Hands",
             "The spring pushes the hand",
             "The spring maker winds the same spring for the third time. It holds for one hour and breaks on the minute. He sells it "
             "as a clock for short visits.", "Whom does the hand obey when the spring sleeps?"),
-    Example("a theatre on tour", "mask carving", "prop wagon, dark stage, costume tent", "stage hand, tired actor, mask maker",
+    Example("mask carving", "prop wagon, dark stage, costume tent", "stage hand, tired actor, mask maker",
             "paper mask, velvet curtain, wooden sword, oil lamp", "The Mask Remembers", "The lamp finds the mask",
             "The mask maker carves the face of a man who owes him money. On the stage everybody laughs at it. The man in the third row "
             "laughs longest and pays.", "Which face does the mask show in the dark?"),
-    Example("maps of unknown land", "surveying", "chart office, ink cellar, survey camp", "map seller, chain bearer, ink maker",
+    Example("surveying", "chart office, ink cellar, survey camp", "map seller, chain bearer, ink maker",
             "folded chart, silver compass, black ink, broken chain", "North of the Ink", "The ink covers the river",
             "The chain bearer measures a field that two brothers both own. Each walks beside him and coughs when the chain is laid. "
             "He writes down a third field, between their coughs.", "Does the river know that it was covered?"),
 )
 
-_CRAFTS = tuple("""surgery, choir singing, chess, beekeeping, glass blowing, tax law, clock repair, bread baking, astronomy, grave digging,
-printing, shoemaking, mathematics, horse breeding, wine making, plumbing, puppet theatre, radio, paper making, wrestling, forestry,
-weaving, map drawing, school teaching, fire fighting, hair cutting, coin collecting, candle making, bridge building, mountain climbing,
-dance, rat catching, photography, perfume, carpentry, coal mining, midwifery, customs, kite flying, locksmithing, opera,
-potato farming, shipbuilding, tea, football, archaeology, pottery, piano tuning, tattooing, weather forecasting, stone cutting,
-gambling, leather tanning, sign painting, egg selling, funeral music, translation, knife grinding, swimming, butterfly collecting,
-debt collecting, soup cooking, hat making, telegraphy, bell ringing, elevator repair, judging, laundry, gold panning, fencing, cheese
-making, umbrella repair, rope walking, dentistry, poetry, toy making, spectacle grinding, hunting, elections, insurance, mushroom
-picking, auctions, railway signals, prison guarding, salt making, snow clearing, juggling, librarianship, ice cream, chemistry, road
-building, dog training, costume sewing, barrel making, mirror silvering, sword dancing, night watching, tailoring, orchards, sleep
-research, diving, spice trading, lace making, wrestling coaching, portrait painting, brick laying, gardening, taxidermy""".replace(
+_SUBJECTS = tuple("""surgery, choir singing, chess, beekeeping, glass blowing, tax law, volcanoes, bread baking, comets, grave digging,
+moss, shoemaking, prime numbers, horse breeding, wine, drainpipes, puppet theatre, radio, dinosaurs, wrestling, owls, weaving, deserts,
+vaccines, fire fighting, hair cutting, coins, candles, glaciers, mountain climbing, tango, rats, photography, perfume, election day,
+coal mining, childbirth, passports, kites, locks, opera, potatoes, wolves, tea, football, buried cities, pottery, pianos, tattoos,
+tornadoes, marble, gambling, leather, magnets, egg markets, funerals, dictionaries, knives, swimming, butterflies, debts, soup, hats,
+telegraphs, bells, elevators, blood, laundry, gold, fencing, cheese, umbrellas, spiders, teeth, poems, dolls, spectacles, elephants,
+insurance, mushrooms, auctions, trains, prisons, salt, snow, juggling, libraries, ice cream, atoms, roads, dogs, costumes, barrels,
+mirrors, bacteria, night shifts, apples, dreams, whales, cinnamon, lace, planets, robots, bricks, gardens, rain forests, chimneys,
+vampires, bicycles, lightning, paint, sugar, pigeons, X-rays, tunnels, wedding cakes, wigs, fossils, satellites, rice fields, violins,
+frost, maps, sleepwalking, parachutes, cactuses, carpets, wasps, stamps, swamps, crutches, archives, honey, echoes""".replace(
     "\n", " ").split(", "))
 
 LANGUAGE = Language(
-    code="en", name="English", letters="a-zA-Z", small="a-z", crafts=_CRAFTS,
+    code="en", name="English", letters="a-zA-Z", small="a-z", subjects=_SUBJECTS,
     hours=("before dawn", "at noon", "at dusk", "at midnight", "on the first morning", "in the last hour of the day"),
     weathers=("in thick fog", "in a long drought", "under heavy snow", "in a warm wind", "after the flood", "in clear frost",
               "in steady rain", "before a storm"),
     moods=("patience", "envy", "relief", "doubt", "pride", "tenderness", "fear", "stubbornness", "shame", "wonder"),
     events=("finds a broken tool", "loses a key", "refuses an order", "counts the money twice", "teaches a child", "burns a letter",
             "repairs what should be thrown away", "hides from a visitor", "wins and is ashamed", "waits for a result",
-            "breaks a promise", "makes a bad copy", "measures again", "sells the last one", "hears a false note", "cuts too deep"),
+            "breaks a promise", "makes a bad copy", "measures again", "sells the last one", "hears a false note", "cuts too deep",
+            "forgets a name", "falls asleep on duty", "opens the wrong door", "steals something small", "invents a lie",
+            "forgives a debt", "begins all over", "sees a ghost", "misses the last train", "feeds a stranger", "learns to whistle",
+            "wears borrowed shoes", "hangs a picture upside down", "asks for a miracle", "trades places with a twin",
+            "loses a bet"),
     kinds=("Tools", "Things", "Sounds", "Clothes", "Animals", "Smells", "Vessels", "Signs", "Materials", "Parts"),
     examples=_EXAMPLES,
     say=Wordings(
-        list_line="Theme: {theme}. Craft: {craft}. {label}: {items}.", list_ask="Theme: {theme}. Craft: {craft}. {label}:",
+        list_line="Subject: {subject}. {label}: {items}.", list_ask="Subject: {subject}. {label}:",
         places="Places", people="People",
-        things_line="Things in the {place}, for {craft}: {items}.", things_ask="Theme: {theme}.\n{kind} in the {place}, for {craft}:",
+        things_line="Things in the {place}, for {subject}: {items}.", things_ask="{kind} in the {place}, for {subject}:",
+        theme_line="Theme: {theme}.",
         title_head="Short stories and their titles.", title_line='The {person} in the {place}: "{title}"',
         title_ask='The {person} in the {place}, and {mood}: "',
-        scene="Theme: {theme}. Craft: {craft}. In three plain, concrete sentences, tell how the {person} in the {place} {event}. "
-              "Name the tools of {craft}.",
-        scene_start="The {person}",
+        scene="Theme: {theme}. Subject: {subject}. Write three plain, concrete sentences about {subject} and a {person} who {event}.",
+        scene_start="In the {place}, the {person}",
         gloss="In the {place} there is a {name}. In one plain sentence, say what the {name} is and what it means to the {person}.",
         gloss_start="The {name}",
         deed_head="What one thing does to another.", deed_line="{deed}.", deed_ask="The {name}", deed_fit=" {verb} the",
@@ -100,7 +103,7 @@ LANGUAGE = Language(
         "them", "they", "who", "which", "what", "when", "where", "also", "each", "every", "both", "few", "own", "same", "than",
         "aboard", "across", "along", "upon", "about", "thee", "thou", "before", "after", "behind", "between", "inside", "outside",
         "itself", "been", "onboard", "out", "over", "under", "way", "kind", "type", "part", "being", "while", "you", "sounds",
-        "clothes", "animals", "smells", "vessels", "signs", "materials", "parts", "theme", "people", "places", "craft"}),
+        "clothes", "animals", "smells", "vessels", "signs", "materials", "parts", "theme", "people", "places", "subject"}),
     dangling=frozenset({"the", "a", "an", "of", "and", "to", "in", "with", "for", "that", "its", "is", "or", "as", "by", "on"}),
     of_the_task=frozenset({"sentence", "sentences", "story", "prompt", "paragraph", "scene"}),
     states=frozenset({

@@ -45,6 +45,7 @@ def test_scenes() -> None:
     assert checks.scene_problem(EN, scene[:100], prompt="") == "too short"
     assert checks.scene_problem(EN, "1. The fog: it came. " + scene, prompt="") == "not prose"
     assert checks.scene_problem(EN, scene + " One was missing, and he knew whose it was.", prompt="") == "loop"
+    assert checks.scene_problem(EN, scene + " That makes three sentences.", prompt="") == "speaks of the task"
 
 
 @pytest.mark.parametrize(("verb", "reason"), [
@@ -58,6 +59,7 @@ def test_verbs(verb: str, reason: str | None) -> None:
 
 @pytest.mark.parametrize(("title", "reason"), [
     ("The Bell Under Water", None), ("Bell", "too short"), ("A Whistle Above Snow", "copies an example"),
+    ("He Says A Whistle Above Snow", "copies an example"), ("The Boss Says...Nothing", "cut off"),
     ("The Sea of Glass", "title begins like another"), ("the bell rings", "cut off"), ("The Колокол Rings", "wrong script"),
 ])
 def test_titles(title: str, reason: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rostok.engines.protocol import Completion, Request
+from rostok.engines.protocol import Completion, Engine, Request
 from rostok.seeds.reword import EngineReword
 
 
@@ -58,3 +58,12 @@ def test_titles_and_scenes_are_cut_to_what_is_whole(make_seed) -> None:
              "oil is low. He ")
     assert said(make_seed(), "title", "The Oil and the Keeper") == "The Oil and the Keeper"
     assert said(make_seed(), "scene", scene + "waits for") == scene.removesuffix(" He ")
+
+
+def test_the_embedded_model_rewords_a_transition(engine: Engine, make_seed) -> None:
+    """Prevents: prompts and checks that only a scripted engine gets along with: every child would be worded by code."""
+    seed = make_seed()
+    said = [EngineReword(engine, "f" * 64, number)(seed, "n01 -> n02") for number in range(3)]
+    worded = [text for text in said if text is not None]
+    assert worded
+    assert all(text.startswith("The lamp feeds the oil") and text != "The lamp feeds the oil." for text in worded)
