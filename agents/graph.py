@@ -112,7 +112,7 @@ def open_desk(library: Library, engine: Engine, embedder: Embedder, settings: Se
 def _check_speaks(desk: Desk) -> None:
     """Have the model begin some scenes, and count those that are in the language that was asked for."""
     say, dice = desk.language.say, random.Random(0)
-    asked = [say.scene.format(theme=desk.theme, subject=dice.choice(desk.language.subjects), place=example.places.split(", ")[0],
+    asked = [say.scene.format(subject=dice.choice(desk.language.subjects), place=example.places.split(", ")[0],
                               person=example.people.split(", ")[0], event=dice.choice(desk.language.events))
              for example in desk.language.examples]
     futures = desk.engine.submit_all([Request((Message("user", text),), Sampling(max_tokens=40), seed=number)

@@ -11,7 +11,9 @@ from rostok.agents.draft import Blank, Desk, Draft, Field, passed, still_open
 from rostok.agents.proposer import items_of
 from rostok.engines.protocol import Sampling
 
-_OF_THE_THEME = 2  # of five lists of things: with all five the nodes of a library circle around its theme
+# Half of the lists of things are about the theme, half about the seed's subject: with the theme alone the nodes of a library
+# circle around it, without it nothing of it would be left.
+_LISTS, _OF_THE_THEME = 6, 3
 SENTENCE = Sampling(max_tokens=44, temperature=0.8, min_p=0.08)
 SCENE = Sampling(max_tokens=130, temperature=0.8, min_p=0.08)
 
@@ -20,7 +22,7 @@ def _names_blanks(desk: Desk, draft: Draft) -> list[Blank]:
     language, about = desk.language, draft["attributes"]
     dice = desk.dice(draft, "names", draft["round"])
     blanks = []
-    for number, kind in enumerate(dice.sample(language.kinds, 5)):
+    for number, kind in enumerate(dice.sample(language.kinds, _LISTS)):
         shown = [language.say.things_line.format(place=example.places.split(",")[0], subject=example.subject,
                                                  items=example.things) for example in language.shown(dice)]
         ask = language.say.things_ask.format(kind=kind, **about)
@@ -71,8 +73,11 @@ def _fill_title(desk: Desk, draft: Draft, candidates: list[list[str]], counts: C
 
 
 def scene_prompt(desk: Desk, draft: Draft) -> str:
-    """What the writer is asked for a scene. Raw worked examples gave a third of the different scenes: they set the tone."""
-    return desk.language.say.scene.format(theme=desk.theme, **draft["attributes"])
+    """What the writer is asked for a scene: it is told from the subject, and meets the theme in the nodes.
+
+    Raw worked examples gave a third of the different scenes, since they set the tone; the theme in this prompt a tenth fewer.
+    """
+    return desk.language.say.scene.format(**draft["attributes"])
 
 
 def _scene_blanks(desk: Desk, draft: Draft) -> list[Blank]:

@@ -79,7 +79,7 @@ LANGUAGE = Language(
         theme_line="Theme: {theme}.",
         title_head="Short stories and their titles.", title_line='The {person} in the {place}: "{title}"',
         title_ask='The {person} in the {place}, and {mood}: "',
-        scene="Theme: {theme}. Subject: {subject}. Write three plain, concrete sentences about {subject} and a {person} who {event}.",
+        scene="Subject: {subject}. Write three plain, concrete sentences about {subject} and a {person} who {event}.",
         scene_start="In the {place}, the {person}",
         gloss="In the {place} there is a {name}. In one plain sentence, say what the {name} is and what it means to the {person}.",
         gloss_start="The {name}",

@@ -61,7 +61,7 @@ LANGUAGE = Language(
         things_line="Вещи ({place}, {subject}): {items}.", things_ask="{kind} ({place}, {subject}):",
         theme_line="Тема: {theme}.",
         title_head="Короткие рассказы и их названия.", title_line="{person}, {place}: «{title}»", title_ask="{person}, {place}, {mood}: «",
-        scene="Тема: {theme}. Предмет: {subject}. Место: {place}. Тремя простыми предложениями расскажи, как {person} {event}.",
+        scene="Предмет: {subject}. Место: {place}. Тремя простыми предложениями расскажи, как {person} {event}.",
         scene_start="",
         gloss="Место: {place}. Там есть «{name}». Одним простым предложением скажи, что это и что это значит для человека: {person}.",
         gloss_start="«{name}»",

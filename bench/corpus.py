@@ -1,0 +1,255 @@
+"""Four ways to write a corpus of one seed, at equal model, seeds and training tokens: what does an expert learn from each?
+
+    make bench-corpus
+    make bench-corpus ARGS="--tokens 50000 --methods rostok"
+
+(a) plain prompting: the seed's card, "write a page about this"; (b) prompts of audience x style, as Cosmopedia has them;
+(c) pairs and triples of entities, as EntiGraph has them (arXiv:2409.07431); (d) this generator with its defaults. One fixed
+QLoRA recipe grows an expert from each corpus; probes in six wordings that no page uses ask it, by likelihood and in a chat.
+Intervals are Student's, 95%, over the seeds. Prints a table and, as its last line, JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rostok.environment import prepare
+
+prepare()
+
+from rostok.agents.graph import author, open_desk  # noqa: E402
+from rostok.agents.language import language  # noqa: E402
+from rostok.config import Settings, resolve  # noqa: E402
+from rostok.embedder import Embedder  # noqa: E402
+from rostok.engines.open import open_engine  # noqa: E402
+from rostok.engines.protocol import Engine, Message, Request, Sampling  # noqa: E402
+from rostok.generator.corpus import build, training_pages  # noqa: E402
+from rostok.generator.gates import trim  # noqa: E402
+from rostok.generator.score import score  # noqa: E402
+from rostok.generator.texts import Text  # noqa: E402
+from rostok.machine import processor, usable_cores  # noqa: E402
+from rostok.models import base_config, find_base, find_embedder  # noqa: E402
+from rostok.records import stable_seed  # noqa: E402
+from rostok.seeds.library import Library  # noqa: E402
+from rostok.seeds.record import Seed  # noqa: E402
+from rostok.swarm import probes  # noqa: E402
+from rostok.swarm.adapter_gguf import export_adapter  # noqa: E402
+from rostok.swarm.base import FrozenBase  # noqa: E402
+from rostok.swarm.fused import Job  # noqa: E402
+from rostok.swarm.train import Failed, train  # noqa: E402
+
+PAGE = Sampling(max_tokens=170, temperature=0.8, min_p=0.05)
+WAVE = 128         # prompts asked for at once
+PER_PAGE = 110     # tokens of a page at least, from which the number of pages is reckoned
+STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}
+AUDIENCES = ("young children", "high school students", "college students", "researchers", "the general public")
+STYLES = ("a passage of a textbook", "a blog post", "a short story", "a forum post", "a step by step guide", "a lecture")
+
+
+@dataclass
+class Written:
+    """Pages of one way of writing for one seed, as texts and as what the trainer reads."""
+
+    texts: list[str]
+    tokens: list[list[int]]
+    seconds: float
+    accepted: float
+
+
+@dataclass
+class Tally:
+    """All seeds of one way of writing."""
+
+    corpora: dict[str, Written] = field(default_factory=dict)
+    multiple: dict[str, float] = field(default_factory=dict)
+    chat: dict[str, float] = field(default_factory=dict)
+
+
+def plain(seed: Seed, number: int) -> tuple[str, str]:
+    """(a) The card and one wish."""
+    return seed.card(), "Write a page about this."
+
+
+def cosmopedia(seed: Seed, number: int) -> tuple[str, str]:
+    """(b) An audience and a style, drawn by turns."""
+    audience, style = AUDIENCES[number % len(AUDIENCES)], STYLES[number // len(AUDIENCES) % len(STYLES)]
+    return f"Here is an extract:\n{seed.card()}", (f"Write {style} for {audience} that is related to the extract. Keep to what "
+                                                   "the extract says, and do not mention the extract.")
+
+
+def entigraph(seed: Seed, number: int) -> tuple[str, str]:
+    """(c) All pairs of entities, then triples, in a random order of each."""
+    names = [node.name for node in seed.nodes]
+    dice = random.Random(stable_seed(seed.id))
+    pairs, triples = list(itertools.combinations(names, 2)), list(itertools.combinations(names, 3))
+    dice.shuffle(pairs)
+    dice.shuffle(triples)
+    group = [*pairs, *triples][number % (len(pairs) + len(triples))]
+    told = ", ".join(f"the {name}" for name in group)
+    return f"Here is a text:\n{seed.card()}", f"Analyse how these are related in the context of the text: {told}."
+
+
+RIVALS: dict[str, Callable[[Seed, int], tuple[str, str]]] = {"plain": plain, "cosmopedia": cosmopedia, "entigraph": entigraph}
+
+
+def prompted(how: Callable[[Seed, int], tuple[str, str]], seed: Seed, engine: Engine, frozen: FrozenBase,
+             budget: int) -> Written:
+    """Pages by prompts alone, as their users take them: each cut after its last whole sentence, empty ones left out."""
+    started, texts, tokens, asked = time.perf_counter(), [], [], 0
+    while sum(map(len, tokens)) < budget:
+        requests = []
+        for number in range(asked, asked + WAVE):
+            system, task = how(seed, number)
+            requests.append(Request((Message("system", system), Message("user", task)), PAGE, seed=number, shared=1))
+        asked += WAVE
+        for future in engine.submit_all(requests):
+            text = trim(future.result().text)
+            if len(text.split()) >= 20 and sum(map(len, tokens)) < budget:
+                texts.append(text)
+                tokens.append([*frozen.tokens(text), int(frozen.tokenizer.eos_token_id)])
+    return Written(texts, cut(tokens, budget), time.perf_counter() - started, len(texts) / asked)
+
+
+def generated(seed: Seed, folder: Path, engine: Engine, frozen: FrozenBase, budget: int, settings: Settings) -> Written:
+    """(d) This generator; the pages in the order of the plan, up to the budget."""
+    started = time.perf_counter()
+    pages = max(20, round(budget / PER_PAGE))
+    corpus = settings.corpus.model_copy(update={"pages": pages})
+    manifest = build(seed, folder, corpus, settings.random_seed, engine, frozen.sha256)
+    seconds = time.perf_counter() - started
+    chosen = list(training_pages(folder)[0])
+    tokens = frozen.page_tokens(chosen, settings.training.max_tokens)
+    kept = cut(tokens, budget)
+    refused = sum(manifest.rejected.values())
+    return Written([page.text for page in chosen[: len(kept)]], kept, seconds * len(kept) / manifest.pages,
+                   manifest.pages / (manifest.pages + refused))
+
+
+def cut(pages: Sequence[list[int]], budget: int) -> list[list[int]]:
+    """The first pages, as long as they fit into so many tokens."""
+    totals = itertools.accumulate(map(len, pages))
+    return [page for page, total in zip(pages, totals, strict=True) if total <= budget]
+
+
+def seeds_of(folder: Path, engine: Engine, count: int, theme: str) -> list[Seed]:
+    """Seeds that the agents write for this comparison."""
+    settings = resolve(options={"theme": theme, "author": {"count": count}})
+    library = Library(folder)
+    embedder = Embedder(find_embedder("embedded"))
+    author(open_desk(library, engine, embedder, settings, find_base("embedded").sha256, language("en")), count)
+    return library.seeds()[:count]
+
+
+def interval(values: Sequence[float]) -> float | None:
+    """Half of Student's 95% interval of the mean."""
+    if len(values) < 2:
+        return None
+    size = max(size for size in STUDENT if size <= len(values))
+    return STUDENT[size] * statistics.stdev(values) / len(values) ** 0.5
+
+
+def grown(frozen: FrozenBase, tallies: dict[str, Tally], seeds: Sequence[Seed], settings: Settings,
+          folder: Path) -> Iterator[str]:
+    """Train one expert per corpus, all of them through the same fused step; yields their names as they are measured."""
+    known = {seed.id: seed for seed in seeds}
+    jobs = (Job(f"{method}+{seed}", written.tokens, settings.training, stable_seed(seed))
+            for method, tally in tallies.items() for seed, written in tally.corpora.items())
+    for ended in train(frozen, jobs, settings.training, lambda job: folder / job.name):
+        if isinstance(ended, Failed):
+            raise SystemExit(f"{ended.job.name}: {ended.reason}")
+        method, seed = ended.job.name.split("+")
+        model = frozen.wear(ended.folder)
+        tallies[method].multiple[seed] = probes.multiple_choice(model, frozen, known[seed])
+        frozen.take_off(model)
+        export_adapter(ended.folder, ended.folder / "adapter.gguf", base_config(find_base("embedded")))
+        yield ended.job.name
+
+
+def asked_in_chat(engine: Engine, seed: Seed, adapter: str) -> float:
+    """Share of open questions that are answered with the right name."""
+    questions = probes.questions(seed, len(seed.nodes))
+    answers = probes.ask(engine, questions, adapter=adapter)
+    return statistics.fmean(probes.right(answer, seed, about, expected)
+                            for answer, (_, about, expected) in zip(answers, questions, strict=True))
+
+
+def figures(tally: Tally, seeds: Sequence[Seed], scored: Any) -> dict[str, Any]:
+    """The keys of one way of writing."""
+    multiple, chat = [tally.multiple[seed.id] for seed in seeds], [tally.chat[seed.id] for seed in seeds]
+    return {"probe_accuracy": round(statistics.fmean(multiple), 3), "interval": _rounded(interval(multiple)),
+            "chat_accuracy": round(statistics.fmean(chat), 3), "chat_interval": _rounded(interval(chat)),
+            "near_duplicates": round(scored.near_duplicates, 4), "xz_ratio": round(scored.xz_ratio, 2),
+            "distinct_4": round(scored.distinct_4, 3), "vendi_pages": round(scored.vendi_pages, 1),
+            "adpt": round(scored.density.value, 1),
+            "accept_rate": round(statistics.fmean(corpus.accepted for corpus in tally.corpora.values()), 3),
+            "seconds": round(statistics.fmean(corpus.seconds for corpus in tally.corpora.values()), 1),
+            "per_seed": [round(value, 3) for value in multiple]}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=20_000, help="training tokens of every expert")
+    parser.add_argument("--methods", default=",".join([*RIVALS, "rostok"]))
+    parser.add_argument("--theme", default="a harbour town and the sea that feeds it")
+    parser.add_argument("--library", type=Path, help="a seeds folder to take the seeds from instead of having them written")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of corpus or training")
+    asked = parser.parse_args()
+    settings = resolve(assignments=asked.set)
+    frozen = FrozenBase(find_base("embedded"))
+    tallies = {method: Tally() for method in asked.methods.split(",")}
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        with open_engine(find_base("embedded"), settings.models) as engine:
+            seeds = (list(islice(Library(asked.library).seeds(), asked.seeds)) if asked.library
+                     else seeds_of(work / "seeds", engine, asked.seeds, asked.theme))
+            for method, seed in itertools.product(tallies, seeds):
+                folder = work / "corpora" / seed.id
+                written = (generated(seed, folder, engine, frozen, asked.tokens, settings) if method == "rostok"
+                           else prompted(RIVALS[method], seed, engine, frozen, asked.tokens))
+                tallies[method].corpora[seed.id] = written
+                print(f"{method:12} {seed.title[:30]:30} {len(written.texts):5} pages, {sum(map(len, written.tokens)):7} tokens, "
+                      f"{written.seconds:6.1f} s", flush=True)
+        base = {seed.id: probes.multiple_choice(frozen.model, frozen, seed) for seed in seeds}
+        card = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in seeds}
+        started = time.perf_counter()
+        for expert in grown(frozen, tallies, seeds, settings, work / "experts"):
+            method, of = expert.split("+")
+            print(f"{expert:30} {tallies[method].multiple[of]:.2f}", flush=True)
+        training = time.perf_counter() - started
+        with open_engine(find_base("embedded"), settings.models) as engine:
+            for (method, tally), seed in itertools.product(tallies.items(), seeds):
+                engine.add_adapter(f"{method}+{seed.id}", work / "experts" / f"{method}+{seed.id}" / "adapter.gguf")
+                tally.chat[seed.id] = asked_in_chat(engine, seed, f"{method}+{seed.id}")
+    scored = score([Text(method, tuple(text for corpus in tally.corpora.values() for text in corpus.texts))
+                    for method, tally in tallies.items()])
+    table: dict[str, Any] = {method: figures(tally, seeds, one)
+                             for (method, tally), one in zip(tallies.items(), scored, strict=True)}
+    names = [name for name in next(iter(table.values())) if name != "per_seed"]
+    print("\n" + f"{'':18}" + "".join(f"{method:>14}" for method in table))
+    for name in names:
+        print(f"{name:18}" + "".join(f"{table[method][name]!s:>14}" for method in table))
+    print(json.dumps({
+        **table, "base": round(statistics.fmean(base.values()), 3), "base_with_card": round(statistics.fmean(card.values()), 3),
+        "chance": round(1 / (len(seeds[0].nodes) - 1), 3), "tokens": asked.tokens, "seeds": len(seeds),
+        "training_seconds": round(training, 1), "cores": usable_cores(), "processor": processor()}))
+
+
+if __name__ == "__main__":
+    main()
