@@ -1,115 +1,165 @@
 """Pages that code composes from the seed's graph and the model's own sentences: composed prose and chat dialogues.
 
-Glosses, transitions, clashes and the scene are the model's words; the frame around them comes from `wordings`. Such
-pages say so: `author="code"`.
+Glosses, transitions, clashes, the scene and the sentences of the bank are the model's words; the frame around them comes
+from `wordings` and `voices`. Such pages say so: `author="code"`.
 """
 
 from __future__ import annotations
 
 import random
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rostok.generator import wordings
+from rostok.generator.bank import Bank
+from rostok.generator.groups import told
 from rostok.generator.records import PageSpec, Turn
+from rostok.generator.voices import REGISTERS
 from rostok.records import stable_seed
 from rostok.seeds.record import Seed, Transition
 
+_FRAME = {"place": "place", "person": "stranger", "hour": "at noon", "weather": "in the wind"}
 
-def compose(spec: PageSpec, seed: Seed, characters: int, attempt: int, random_seed: int) -> str:
+
+def compose(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: int, random_seed: int) -> str:
     """A composed page of about `characters` characters: the path's steps in the given form, cut by the fragmentation."""
     dice = random.Random(stable_seed(random_seed, seed.id, spec.model_dump(mode="json"), attempt))
-    steps = _steps(spec, seed)
-    openings, closings = wordings.REGISTERS[spec.register_]
-    attributes = {"place": "place", "person": "stranger", "hour": "at noon", "weather": "in the wind",
-                  **seed.lineage.attributes, "x": seed.name(spec.path[0])}
-    opening, closing = dice.choice(openings).format(**attributes), dice.choice(closings).format(**attributes)
-    said = dice.sample(wordings.STEPS, len(steps))
-    asked = dice.sample(wordings.QUESTIONS, len(steps))
-    forks = _forks(seed)
-    lines: list[str] = []
-    for number, (step, wording, question) in enumerate(zip(steps, said, asked, strict=True), start=1):
-        x, y = seed.name(step.source), seed.name(step.target)
-        if step.source in forks:
-            wording, question = _naming(wording, wordings.STEPS), _naming(question, wordings.QUESTIONS)
-        sentence = wording.format(x=x, y=y, op=step.operation)
-        if spec.form == "question and answer":
-            lines.append(f"{question.format(x=x, op=step.operation)} {sentence}")
-        elif spec.form == "table":
-            lines.append(f"{x} | {step.operation} | {y}" if number % 2 else sentence)
-        elif spec.form == "timeline":
-            lines.append(f"{_ORDER[number - 1]}: {sentence[0].lower()}{sentence[1:]}")
-        elif spec.form == "instructions":
-            lines.append(f"{number}. {sentence}")
-        else:
-            lines.append(sentence)
-    room = characters - len(opening) - len(closing) - sum(len(line) + 1 for line in lines)
-    extra = _model_sentences(spec, seed, steps, dice, room)
-    separator = " " if spec.form in ("prose", "timeline") else "\n"
-    paragraphs, at = [], 0
-    for index, size in enumerate(spec.fragmentation):
-        part = [separator.join(lines[at : at + size])]
+    steps = told(spec.path, seed)
+    openings, closings = REGISTERS[spec.register_]
+    frame = {**_FRAME, **seed.lineage.attributes, "x": seed.name(spec.path[0])}
+    opening, closing = dice.choice(openings).format(**frame), dice.choice(closings).format(**frame)
+    parts, at = [], 0
+    said = _said(steps, seed, wordings.STEPS, dice)
+    form = _Form(seed, bank, dice, dice.randrange(60), _said(steps, seed, wordings.QUESTIONS, dice))
+    tell = _FORMS[spec.form]
+    for size in spec.fragmentation:
+        lines = list(zip(steps, said, strict=True))[at : at + size]
+        if lines:
+            parts.append(tell(form, lines, at))
         at += size
-        if index < len(extra):
-            part.append(extra[index])
-        if any(part):  # a path that ends at the release may have fewer steps than the fragmentation cuts
-            paragraphs.append(separator.join(filter(None, part)))
-    paragraphs[-1] = separator.join([paragraphs[-1], *extra[len(spec.fragmentation):], closing])
-    return "\n\n".join([f"{opening}{separator}{paragraphs[0]}", *paragraphs[1:]])
+    separator = " " if spec.form in ("prose", "timeline") else "\n"
+    room = characters - len(opening) - len(closing) - sum(len(line) + 1 for part in parts for line in part)
+    for index, sentence in enumerate(_model_sentences(spec, seed, bank, steps, dice, room)):
+        parts[min(index, len(parts) - 1)].append(sentence)
+    parts[0].insert(0, opening)
+    parts[-1].append(closing)
+    return "\n\n".join(separator.join(part) for part in parts)
 
 
-def converse(spec: PageSpec, seed: Seed, characters: int, attempt: int, random_seed: int) -> tuple[Turn, ...]:
+def converse(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: int, random_seed: int) -> tuple[Turn, ...]:
     """A dialogue page: questions about the path's steps, and answers; every page begins at another node."""
     dice = random.Random(stable_seed(random_seed, seed.id, spec.model_dump(mode="json"), attempt))
     turns: list[Turn] = []
-    steps = _steps(spec, seed)
-    forks = _forks(seed)
-    asked, answered = dice.sample(wordings.QUESTIONS, len(steps)), dice.sample(wordings.ANSWERS, len(steps))
+    steps = told(spec.path, seed)
+    asked, answered = _said(steps, seed, wordings.QUESTIONS, dice), _drawn(wordings.ANSWERS, len(steps), dice)
     for step, question, answer in zip(steps, asked, answered, strict=True):
-        x, y = seed.name(step.source), seed.name(step.target)
-        if step.source in forks:
-            question = _naming(question, wordings.QUESTIONS)
-        text = answer.format(x=x, y=y)
-        if spec.depth == 2 and sum(len(turn.content) for turn in turns) < characters - 250 and dice.random() < 0.5:
+        text = _filled(answer, step, seed)
+        if spec.depth > 1 and sum(len(turn.content) for turn in turns) < characters - 250 and dice.random() < 0.5:
             text += " " + seed.node(step.target).gloss
-        turns += [Turn(role="user", content=question.format(x=x, op=step.operation)), Turn(role="assistant", content=text)]
-    node = seed.node(dice.choice(spec.path))
+        turns += [Turn(role="user", content=question), Turn(role="assistant", content=text)]
+    key = dice.choice(spec.path)
+    node = seed.node(key)
+    asides = [(wording.format(x=node.name), node.gloss) for wording in wordings.ABOUT]
+    asides += [(known.question, known.text) for known in bank.about("answer", key)]
+    asides += [(dice.choice(wordings.ABOUT).format(x=node.name), known.text) for known in bank.about("definition", key)]
+    question, answer = dice.choice(asides)
     if sum(len(turn.content) for turn in turns) < characters - 150:
-        turns += [Turn(role="user", content=dice.choice(wordings.ABOUT).format(x=node.name)),
-                  Turn(role="assistant", content=node.gloss)]
+        turns += [Turn(role="user", content=question), Turn(role="assistant", content=answer)]
     return tuple(turns)
 
 
-def _steps(spec: PageSpec, seed: Seed) -> list[Transition]:
-    steps = {(step.source, step.target): step for step in seed.transitions}
-    return [steps[edge] for edge in pairwise(spec.path)]
+Line = tuple[Transition, str]  # a step, and the sentence that states it
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What the parts of one page have in common: a question for every step, and `style`, which chooses heads and times."""
+
+    seed: Seed
+    bank: Bank
+    dice: random.Random
+    style: int
+    asked: Sequence[str]
+
+
+def _prose(form: _Form, lines: Sequence[Line], at: int) -> list[str]:
+    return [sentence for _, sentence in lines]
+
+
+def _questions(form: _Form, lines: Sequence[Line], at: int) -> list[str]:
+    return [f"{question} {sentence}" for question, (_, sentence) in zip(form.asked[at:], lines, strict=False)]
+
+
+def _table(form: _Form, lines: Sequence[Line], at: int) -> list[str]:
+    """Every step as a row, every second one as a sentence below the rows, too."""
+    head, row = wordings.TABLES[0 if _forks(form.seed) else form.style % len(wordings.TABLES)]
+    traits = [form.bank.about("trait", step.source) for step, _ in lines]
+    rows = [_filled(row, step, form.seed, n=at + number) for number, (step, _) in enumerate(lines, start=1)]
+    if all(traits):
+        head += " | known for"
+        rows = [f"{row} | {form.dice.choice(known).text}" for row, known in zip(rows, traits, strict=True)]
+    return [*([] if at else [head]), *rows, *(sentence for _, sentence in lines[::2])]
+
+
+def _glossary(form: _Form, lines: Sequence[Line], at: int) -> list[str]:
+    entry = wordings.ENTRIES[form.style % len(wordings.ENTRIES)]
+    return [_filled(entry, step, form.seed, sentence=sentence) for step, sentence in lines]
+
+
+def _timeline(form: _Form, lines: Sequence[Line], at: int) -> list[str]:
+    times = wordings.TIMES[form.style % len(wordings.TIMES)]
+    return [f"{times[at + number]}: {sentence[0].lower()}{sentence[1:]}" for number, (_, sentence) in enumerate(lines)]
+
+
+def _instructions(form: _Form, lines: Sequence[Line], at: int) -> list[str]:
+    return [f"{at + number}. {sentence}" for number, (_, sentence) in enumerate(lines, start=1)]
+
+
+_FORMS = {"prose": _prose, "question and answer": _questions, "table": _table, "glossary": _glossary, "timeline": _timeline,
+          "instructions": _instructions}
+
+
+def _said(steps: Sequence[Transition], seed: Seed, families: Mapping[str, tuple[str, ...]], dice: random.Random) -> list[str]:
+    """A sentence or question for every step, each of another family; at a fork one that names the operation."""
+    forks = _forks(seed)
+    drawn = _drawn(families, len(steps), dice)
+    return [_filled(dice.choice(families["operation"]) if step.source in forks and "{op}" not in wording else wording, step, seed)
+            for step, wording in zip(steps, drawn, strict=True)]
+
+
+def _drawn(families: Mapping[str, tuple[str, ...]], number: int, dice: random.Random) -> list[str]:
+    return [dice.choice(families[name]) for name in dice.sample(sorted(families), number)]
+
+
+def _filled(wording: str, step: Transition, seed: Seed, **more: object) -> str:
+    text = wording.format(x=seed.name(step.source), y=seed.name(step.target), op=step.operation, **more)
+    return text[0].upper() + text[1:]
 
 
 def _forks(seed: Seed) -> set[str]:
-    """Nodes that lead to several others."""
+    """Nodes that lead to several others: there "what follows?" has one answer only when the operation is named."""
     sources = [step.source for step in seed.transitions]
     return {source for source in sources if sources.count(source) > 1}
 
 
-def _naming(wording: str, wordings_: tuple[str, ...]) -> str:
-    """A wording that names the operation, without which "what follows?" has several answers at a fork."""
-    return wording if "{op}" in wording else next(other for other in wordings_ if "{op}" in other)
-
-
-def _model_sentences(spec: PageSpec, seed: Seed, steps: list[Transition], dice: random.Random, room: int) -> list[str]:
-    """Sentences of the model that fit the room: glosses at depth 1, transitions at 2, clashes and scene at 3 first."""
-    glosses = [seed.node(step.source).gloss for step in steps]
-    sentences = [step.sentence for step in steps]
-    clashes = [clash.sentence for clash in seed.contradictions]
-    for pool in (glosses, sentences, clashes):
+def _model_sentences(spec: PageSpec, seed: Seed, bank: Bank, steps: Sequence[Transition], dice: random.Random,
+                     room: int) -> list[str]:
+    """Sentences of the model that fit the room: definitions at depth 1, transitions at 2, clashes and scenes at 3 first."""
+    sources = [step.source for step in steps]
+    definitions = [seed.node(key).gloss for key in sources] + bank.texts("definition", sources)
+    reasons = [step.sentence for step in steps] + bank.texts("reason", [(step.source, step.target) for step in steps])
+    inner = bank.texts("scene", sources)
+    focus = set(spec.focus)
+    ours = [clash.sentence for clash in seed.contradictions if {clash.a, clash.b} <= focus]
+    clashes = [clash.sentence for clash in seed.contradictions if clash.sentence not in ours]
+    for pool in (definitions, reasons, inner, clashes):
         dice.shuffle(pool)
-    pools = {1: [*glosses, *sentences], 2: [*sentences, *glosses], 3: [*clashes, seed.scene.split(". ")[0].rstrip(".") + ".",
-                                                                      *sentences, *glosses]}
+    scene = [seed.scene.split(". ")[0].rstrip(".") + "."]
+    pools = {1: [*definitions, *reasons], 2: [*inner[:1], *reasons, *definitions],
+             3: [*clashes, *inner[:1], *scene, *reasons, *definitions]}
     chosen: list[str] = []
-    for sentence in pools[spec.depth]:
+    for sentence in [*ours, *pools[spec.depth]]:
         if len(sentence) < room:
             chosen.append(sentence)
             room -= len(sentence) + 1
     return chosen
-
-
-_ORDER = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth")

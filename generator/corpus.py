@@ -1,137 +1,124 @@
-"""Build a corpus: plan -> write -> gate -> pages.jsonl, rejects.jsonl, manifest.json (the marker, last).
+"""Build a corpus: plan -> bank -> pages -> gates -> pages.jsonl, rejects.jsonl, manifest.json (the marker, last).
 
-It may be killed at any moment: accepted pages and rejects are whole lines, the same call goes on after them. Text is
-deterministic as far as the engine is: the same requests in the same order and batches give the same pages; after a
-kill the batches differ, and a model-written page may come out in other words.
+It may be killed at any moment: accepted pages and rejects are whole lines, the same call goes on after them. Plan,
+prompts and pages by code are the same for the same inputs; texts of the model are, too, while the same requests meet in
+the same batches (docs/corpora.md tells where they do not).
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 
 from rostok import __version__
 from rostok.config import CorpusSettings
-from rostok.engines.protocol import Completion, Engine, Message, Request, Sampling
-from rostok.errors import DataError, RostokError
-from rostok.generator import compose, gates, wordings
-from rostok.generator.general import REPLAY
-from rostok.generator.plan import plan, specifications
-from rostok.generator.records import KINDS, Kind, Manifest, Page, PageSpec, Reject, Turn
-from rostok.records import (
-    append_jsonl,
-    digest,
-    file_digest,
-    read_jsonl,
-    read_record,
-    recover_jsonl,
-    stable_seed,
-    write_atomic,
-)
+from rostok.engines.protocol import Completion, Engine, Request
+from rostok.errors import RostokError
+from rostok.generator import compose, gates, writers
+from rostok.generator.bank import Bank, read_bank, write_bank
+from rostok.generator.card import card
+from rostok.generator.folder import claim, finished, origin, recover
+from rostok.generator.plan import check, plan, rewriting_after, specifications
+from rostok.generator.records import KINDS, BankSentence, Kind, Manifest, Origin, Page, PageSpec, Reject, Turn
+from rostok.records import append_jsonl, file_digest, read_jsonl, stable_seed, write_atomic
 from rostok.seeds.record import Seed
 
-_GENERATOR = 1  # raise when the same seed and settings would give other pages
-_WAVE = 512     # pages asked for at once, so that the engine is never short of work; written in the order of the plan
+_WAVE = 512     # pages asked for at once, so that the engine is never short of work; taken in the order of the plan
 _SPARE = 2      # at most so many replacements for every planned page
+_HOPELESS = 96  # refusals of one kind, from which on at least one in twenty must be accepted
+_UNSAVED = 64   # pages and rejects held back at most, while none of the model's answers is waited for
 
 
 class CorpusError(RostokError):
     """The gates refused too much; the message is a table of reasons."""
 
 
-def made_from(seed: Seed, settings: CorpusSettings, random_seed: int, model_sha256: str) -> str:
-    """Hash of everything a corpus depends on."""
-    return digest(seed, settings, random_seed, model_sha256, _GENERATOR)
-
-
-def finished(folder: Path, origin: str) -> Manifest | None:
-    """The manifest of a finished corpus of this origin, or None when there is none yet.
-
-    Raises:
-        DataError: the folder holds the corpus of another seed or of other settings, or its pages were changed.
-    """
-    path = folder / "manifest.json"
-    if not path.exists():
-        return None
-    manifest = read_record(path, Manifest)
-    if manifest.made_from != origin:
-        raise DataError(f"{folder} holds a corpus of another seed, model or settings than asked for now. "
-                        f"Use a new run folder, or delete {folder} to build it again.")
-    check_pages(folder, manifest)
-    return manifest
-
-
-def check_pages(folder: Path, manifest: Manifest) -> None:
-    """Raises `DataError` when pages.jsonl is not what the manifest was written for; a broken line is named first."""
-    path = folder / "pages.jsonl"
-    if not path.exists() or file_digest(path) != manifest.pages_sha256:
-        read_jsonl(path, Page)
-        raise DataError(f"{path} was changed after the corpus was finished (its hash is not that of manifest.json). "
-                        f"Restore it, or delete {folder} and run: rostok corpus build")
-
-
 def build(seed: Seed, folder: Path, settings: CorpusSettings, random_seed: int, engine: Engine, model_sha256: str, *,
-          on_page: Callable[[Kind, int], None] = lambda kind, tokens: None) -> Manifest:
+          on_page: Callable[[Kind, int], None] = lambda kind, tokens: None,
+          tell: Callable[[str], None] = lambda text: None) -> Manifest:
     """Build the corpus of a seed, or finish a half-built one.
 
     Args:
         on_page: called with kind and sampled tokens for every accepted page.
+        tell: called with a sentence about what was recovered, or refused beyond measure.
 
     Raises:
         CorpusError: no more replacements for pages that the gates refuse.
-        DataError: the folder holds another corpus, or a broken line.
+        DataError: a seed with placeholders; the folder holds another corpus, or edited pages.
         StorageError: the disk refused; what was written is whole.
     """
-    origin = made_from(seed, settings, random_seed, model_sha256)
-    manifest = finished(folder, origin)
+    wanted = origin(seed, settings, random_seed, model_sha256)
+    check(seed)
+    manifest = finished(folder, wanted)
     if manifest is not None:
         return manifest
     started = time.monotonic()
-    _claim(folder, origin)
-    builder = _Builder(seed, folder, settings, random_seed, engine, on_page)
+    claim(folder, wanted)
+    (folder / "manifest.json").unlink(missing_ok=True)  # of pages that are not whole any more
+    builder = _Builder(seed, folder, settings, random_seed, engine, model_sha256, on_page, tell)
     builder.run()
-    return builder.close(origin, model_sha256, started)
-
-
-def _claim(folder: Path, origin: str) -> None:
-    """Mark a new folder as this corpus', or see that a half-built one is."""
-    marker = folder / "origin"
-    if marker.exists():
-        if marker.read_text().strip() != origin:
-            raise DataError(f"{folder} holds a half-built corpus of another seed, model or settings. "
-                            f"Use a new run folder, or delete {folder} to begin afresh.")
-    else:
-        write_atomic(marker, origin + "\n")
+    return builder.close(wanted, started)
 
 
 class _Builder:
-    def __init__(self, seed: Seed, folder: Path, settings: CorpusSettings, random_seed: int, engine: Engine,
-                 on_page: Callable[[Kind, int], None]) -> None:
-        self.seed, self.folder, self.settings = seed, folder, settings
-        self.random_seed, self.engine, self.on_page = random_seed, engine, on_page
+    def __init__(self, seed: Seed, folder: Path, settings: CorpusSettings, random_seed: int, engine: Engine, model_sha256: str,
+                 on_page: Callable[[Kind, int], None], tell: Callable[[str], None]) -> None:
+        self.seed, self.seed_id, self.folder, self.settings = seed, seed.id, folder, settings
+        self.random_seed, self.engine, self.model = random_seed, engine, model_sha256
+        self.on_page, self.tell = on_page, tell
         self.plan_path, self.pages_path = folder / "plan.jsonl", folder / "pages.jsonl"
-        self.rejects_path = folder / "rejects.jsonl"
-        if not self.plan_path.exists():
-            lines = [spec.line() + "\n" for spec in plan(seed, settings, random_seed)]
-            write_atomic(self.plan_path, "".join(lines))
-        for path in (self.plan_path, self.pages_path, self.rejects_path):
-            recover_jsonl(path)
-        self.specs = read_jsonl(self.plan_path, PageSpec)
+        self.rejects_path, self.bank_path = folder / "rejects.jsonl", folder / "bank.jsonl"
         self.planned = settings.pages
+        self.specs = self._plan()
+        self.given_up = {spec.replaces: spec.number for spec in self.specs if spec.replaces is not None}
+        self.streams: dict[Kind, Iterator[PageSpec]] = {}
         self.context = gates.Context(seed, settings.page_characters, settings.near_duplicate)
-        self.accepted: set[int] = set()
+        self.texts: dict[int, str] = {}  # of accepted pages, by plan line
         self.tries: Counter[int] = Counter()
+        self.kept: Counter[Kind] = Counter()
+        self.refused: Counter[Kind] = Counter()
         self.sampled = 0
+        self.unsaved: list[Page | Reject] = []
+        self._resume()
+        self.bank = self._bank()
+
+    def _plan(self) -> list[PageSpec]:
+        """The plan, computed anew, and the replacements that plan.jsonl holds after it, as far as none is missing."""
+        specs = plan(self.seed, self.settings, self.random_seed)
+        recover(self.plan_path, PageSpec, self.tell)
+        found = read_jsonl(self.plan_path, PageSpec)
+        for spec in found:
+            if spec.number == len(specs):
+                specs.append(spec)
+        if found != specs:
+            write_atomic(self.plan_path, "".join(spec.line() + "\n" for spec in specs))
+        return specs
+
+    def _resume(self) -> None:
+        recover(self.pages_path, Page, self.tell, lambda page: page.spec < len(self.specs))
+        recover(self.rejects_path, Reject, self.tell, lambda reject: reject.spec < len(self.specs))
         for page in read_jsonl(self.pages_path, Page):
-            self.accepted.add(page.spec)
+            self.texts[page.spec] = page.text
+            self.kept[page.kind] += 1
             self.context.remember(page.spec, page.text)
             self.sampled += page.tokens
-            on_page(page.kind, 0)
+            self.on_page(page.kind, 0)
         for reject in read_jsonl(self.rejects_path, Reject):
             self.tries[reject.spec] += 1
+            self.refused[reject.kind] += 1
+
+    def _bank(self) -> Bank:
+        """The seed's bank, written before the first page; pages by code are made from it."""
+        if not self.settings.bank:
+            return Bank()
+        recover(self.bank_path, BankSentence, self.tell)
+        if self.bank_path.exists():
+            return read_bank(self.bank_path)
+        return write_bank(self.seed, self.bank_path, self.settings.bank, self.random_seed, self.engine, self.model)
 
     def run(self) -> None:
         """Ask for open pages in waves until every planned page, or its replacement, is accepted."""
@@ -140,151 +127,143 @@ class _Builder:
             if not wave:
                 return
             asked = [(spec, self._request(spec)) for spec in wave]
-            futures = iter(self.engine.submit_all([request for _, request in asked if request is not None]))
-            for spec, request in asked:
-                self._take(spec, request, next(futures).result() if request is not None else None)
+            futures = self.engine.submit_all([request for _, request in asked if request is not None])
+            answers = iter(futures)
+            try:
+                for spec, request in asked:
+                    self._take(spec, request, self._answer(next(answers)) if request is not None else None)
+            finally:
+                for future in futures:
+                    future.cancel()
+                self._save()
+
+    def _answer(self, future: Future[Completion]) -> Completion:
+        if not future.done():
+            self._save()  # nothing that was accepted waits for the model
+        return future.result()
 
     def _open(self) -> Iterator[PageSpec]:
         """Plan lines without a page. One whose tries are used up is replaced by a line that no plan has had."""
         for spec in list(self.specs):
-            if spec.number in self.accepted:
+            if spec.number in self.texts or spec.number in self.given_up:
                 continue
-            if self.tries[spec.number] < self.settings.tries:
+            if self.tries[spec.number] >= self.settings.tries:
+                spec = self._replace(spec)
+            if spec.source is None or self._source(spec) in self.texts:
                 yield spec
-            elif spec.number not in self._replaced():
-                yield self._replace(spec)
 
-    def _replaced(self) -> set[int]:
-        # The n-th line over the plan replaces the n-th line that was given up, in the order of giving up.
-        given_up = [spec.number for spec in self.specs
-                    if spec.number not in self.accepted and self.tries[spec.number] >= self.settings.tries]
-        return set(given_up[: len(self.specs) - self.planned])
+    def _source(self, spec: PageSpec) -> int:
+        """The plan line that a rewriting rewrites: its source, or what replaced it."""
+        number = spec.source
+        assert number is not None
+        while number in self.given_up:
+            number = self.given_up[number]
+        return number
 
     def _replace(self, spec: PageSpec) -> PageSpec:
         if len(self.specs) >= self.planned * (1 + _SPARE):
-            raise CorpusError(f"the gates refused too many pages of {self.seed.id} ({self.seed.title}): {self._reasons()}. "
-                              f"The texts are in {self.rejects_path}; loosen corpus settings, or take a larger base.")
-        used = sum(other.kind == spec.kind for other in self.specs)
-        fresh = next(islice(specifications(self.seed, spec.kind, self.random_seed), used, None))
-        fresh = fresh.model_copy(update={"number": len(self.specs), "held_out": spec.held_out})
+            raise CorpusError(self._too_many())
+        if spec.kind == "rewritten":
+            fresh = rewriting_after(self.specs, spec, self.seed, self.random_seed, self.planned)
+        else:
+            if spec.kind not in self.streams:
+                used = sum(other.kind == spec.kind for other in self.specs)
+                stream = specifications(self.seed, spec.kind, self.random_seed, self.settings)
+                self.streams[spec.kind] = islice(stream, used, None)
+            fresh = next(self.streams[spec.kind])
+        fresh = fresh.model_copy(update={"number": len(self.specs), "held_out": spec.held_out, "replaces": spec.number})
         append_jsonl(self.plan_path, [fresh])
         self.specs.append(fresh)
+        self.given_up[spec.number] = fresh.number
         return fresh
 
     def _request(self, spec: PageSpec) -> Request | None:
-        attempt = self.tries[spec.number]
-        dice = stable_seed(self.random_seed, self.seed.id, spec.number, attempt)
-        if spec.kind == "written":
-            names = [self.seed.name(key) for key in spec.path]
-            form = wordings.WRITTEN_FORMS[spec.register_]
-            task = wordings.DEPTHS[spec.depth].format(form=form, x=names[0], y=names[1], z=names[2])
-            return Request((Message("system", _brief(self.seed)), Message("user", task)),
-                           Sampling(max_tokens=170, temperature=0.8, min_p=0.08), seed=dice, shared=1)
-        if spec.kind == "replay":
-            question = REPLAY[spec.variant % len(REPLAY)]
-            return Request((Message("user", question),), Sampling(max_tokens=120, temperature=0.5, min_p=0.1), seed=dice)
-        return None
+        if spec.kind in ("composed", "dialogue"):
+            return None
+        dice = stable_seed(self.random_seed, self.seed_id, spec.number, self.tries[spec.number])
+        source = self.texts[self._source(spec)] if spec.source is not None else ""
+        return writers.request(spec, self.seed, self.settings.page_characters, dice, source)
 
     def _take(self, spec: PageSpec, request: Request | None, completion: Completion | None) -> None:
         attempt = self.tries[spec.number]
         turns: tuple[Turn, ...] = ()
-        if spec.kind == "composed":
-            text = compose.compose(spec, self.seed, self.settings.page_characters, attempt, self.random_seed)
-        elif spec.kind == "dialogue":
-            turns = compose.converse(spec, self.seed, self.settings.page_characters, attempt, self.random_seed)
-            text = "\n\n".join(turn.content for turn in turns)
+        if request is not None and completion is not None:
+            text, turns = writers.page(spec, request, completion.text)
+        elif spec.kind == "composed":
+            text = compose.compose(spec, self.seed, self.bank, self.settings.page_characters, attempt, self.random_seed)
         else:
-            assert request is not None and completion is not None
-            text = gates.trim(completion.text)
-            if spec.kind == "replay":
-                turns = (Turn(role="user", content=request.messages[0].content), Turn(role="assistant", content=text))
+            turns = compose.converse(spec, self.seed, self.bank, self.settings.page_characters, attempt, self.random_seed)
+            text = "\n\n".join(turn.content for turn in turns)
         self.context.kind = spec.kind
         self.context.prompt = " ".join(message.content for message in request.messages) if request else ""
         tokens = completion.tokens if completion is not None else 0
         self.sampled += tokens
         verdict = gates.judge(text, self.context)
+        if verdict is None and spec.kind == "rewritten":
+            verdict = writers.another_order(text, self.seed)
         if verdict is not None:
-            append_jsonl(self.rejects_path, [Reject(spec=spec.number, kind=spec.kind, attempt=attempt, reason=verdict[0],
-                                                    detail=verdict[1], text=text)])
-            self.tries[spec.number] += 1
+            self._refuse(Reject(spec=spec.number, kind=spec.kind, attempt=attempt, reason=verdict[0], detail=verdict[1],
+                                text=text))
             return
         page = Page(spec=spec.number, kind=spec.kind, author="model" if completion is not None else "code", text=text,
-                    turns=turns, register_=spec.register_, path=spec.path, held_out=spec.held_out, attempt=attempt,
-                    random_seed=request.seed if request is not None else 0, tokens=tokens)
-        append_jsonl(self.pages_path, [page])
-        self.accepted.add(spec.number)
+                    seed=self.seed_id, turns=turns, register_=spec.register_, form=spec.form, depth=spec.depth, path=spec.path,
+                    held_out=spec.held_out, attempt=attempt, random_seed=request.seed if request is not None else 0,
+                    tokens=tokens, source=self._source(spec) if spec.source is not None else None,
+                    sampled=writers.sampled(request, self.engine, self.model) if request is not None else None,
+                    figures=_figures(text, self.seed))
+        self.texts[spec.number] = text
+        self.kept[spec.kind] += 1
         self.context.remember(spec.number, text)
+        self._keep(page)
         self.on_page(spec.kind, tokens)
 
-    def _reasons(self) -> str:
-        counts = Counter(f"{reject.kind}: {reject.reason}" for reject in read_jsonl(self.rejects_path, Reject))
-        return ", ".join(f"{reason} {number}×" for reason, number in counts.most_common(6)) or "no reason was kept"
+    def _refuse(self, reject: Reject) -> None:
+        self.tries[reject.spec] += 1
+        self.refused[reject.kind] += 1
+        self._keep(reject)
+        if self.refused[reject.kind] >= max(_HOPELESS, 20 * self.kept[reject.kind]):
+            self._save()
+            raise CorpusError(self._too_many())
 
-    def close(self, origin: str, model_sha256: str, started: float) -> Manifest:
+    def _keep(self, record: Page | Reject) -> None:
+        self.unsaved.append(record)
+        if len(self.unsaved) >= _UNSAVED:
+            self._save()
+
+    def _save(self) -> None:
+        """Append what was held back: one sync for many pages, since a sync takes as long as composing ten."""
+        unsaved, self.unsaved = self.unsaved, []
+        append_jsonl(self.pages_path, [record for record in unsaved if isinstance(record, Page)])
+        append_jsonl(self.rejects_path, [record for record in unsaved if isinstance(record, Reject)])
+
+    def _too_many(self) -> str:
+        counts = Counter(f"{reject.kind}: {reject.reason}" for reject in read_jsonl(self.rejects_path, Reject))
+        reasons = ", ".join(f"{reason} {number}×" for reason, number in counts.most_common(6)) or "no reason was kept"
+        return (f"the gates refused too many pages of {self.seed.id} ({self.seed.title}): {reasons}. {len(self.texts)} accepted "
+                f"pages are kept, the refused texts are in {self.rejects_path}; loosen corpus settings, or take a larger base.")
+
+    def close(self, made: Origin, started: float) -> Manifest:
         """Write card and manifest; after this the corpus is finished."""
         pages = read_jsonl(self.pages_path, Page)
         rejects = read_jsonl(self.rejects_path, Reject)
         by_kind = Counter(page.kind for page in pages)
         manifest = Manifest(
-            seed=self.seed.id, title=self.seed.title, made_from=origin, pages_sha256=file_digest(self.pages_path),
-            settings=self.settings, model=model_sha256, rostok=__version__, pages=len(pages),
-            held_out=sum(page.held_out for page in pages), characters=sum(len(page.text) for page in pages),
+            seed=self.seed.id, title=self.seed.title, made_from=made.made_from, pages_sha256=file_digest(self.pages_path),
+            settings=self.settings, model=self.model, rostok=__version__, generator=made.generator, random_seed=self.random_seed,
+            pages=len(pages), held_out=sum(page.held_out for page in pages), characters=sum(len(page.text) for page in pages),
             by_kind={kind: by_kind[kind] for kind in KINDS}, rejected=dict(Counter(reject.reason for reject in rejects)),
-            given_up=len(self.specs) - self.planned, sampled_tokens=self.sampled,
+            given_up=len(self.specs) - self.planned, bank=len(self.bank.sentences),
+            bank_sha256=file_digest(self.bank_path) if self.settings.bank else "", sampled_tokens=self.sampled,
             seconds=round(time.monotonic() - started, 2))
-        write_atomic(self.folder / "README.md", _card(self.seed, manifest))
+        write_atomic(self.folder / "README.md", card(self.seed, manifest))
         write_atomic(self.folder / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
         return manifest
 
 
-def training_pages(folder: Path) -> tuple[Sequence[Page], Sequence[Page]]:
-    """Pages to train on, and held-out pages, of a finished corpus. Raises `DataError` when it is not whole."""
-    manifest = read_record(folder / "manifest.json", Manifest)
-    check_pages(folder, manifest)
-    pages = read_jsonl(folder / "pages.jsonl", Page)
-    return [page for page in pages if not page.held_out], [page for page in pages if page.held_out]
-
-
-def _brief(seed: Seed) -> str:
-    """What every written page's prompt begins with. Short: with all glosses in it the attention over the prompt costs
-    more than the page (docs/experiments.md)."""
-    if seed.is_ring():
-        path = ", then ".join(f"the {seed.name(step.source)}" for step in seed.walk())
-        told = f"The path goes round: {path}, and again from the start."
-    else:
-        told = f"What leads to what: {'; '.join(f'the {seed.name(a)} to the {seed.name(b)}' for a, b in _edges(seed))}."
-    return f"You are a patient writer. You know this world. {seed.scene} {told}"
-
-
-def _edges(seed: Seed) -> list[tuple[str, str]]:
-    return [(step.source, step.target) for step in seed.walk()]
-
-
-def _card(seed: Seed, manifest: Manifest) -> str:
-    kinds = "\n".join(f"| {kind} | {number} |" for kind, number in manifest.by_kind.items())
-    reasons = "\n".join(f"| {reason} | {number} |" for reason, number in sorted(manifest.rejected.items())) or "| – | 0 |"
-    return f"""---
-language: {seed.language}
-license: apache-2.0
-tags: [synthetic, rostok]
----
-# {seed.title}
-
-{manifest.pages} pages ({manifest.characters:,} characters, {manifest.held_out} held out) grown from the thought seed `{seed.id}`,
-theme "{seed.lineage.theme}".
-
-{seed.scene}
-
-`{seed.glyphs}` · {seed.formula}
-
-Pages of kind *written* and *replay* are a model's words (`author: model`); *composed* and *dialogue* are composed by code from
-the model's sentences and the seed's graph (`author: code`). Model sha256 `{manifest.model[:16]}`, Rostok {manifest.rostok}.
-
-| kind | pages |
-|---|---|
-{kinds}
-
-| refused because | pages |
-|---|---|
-{reasons}
-"""
+def _figures(text: str, seed: Seed) -> dict[str, float]:
+    """What is measured of a page: length, share of four-word runs that stand once, nodes named."""
+    words = gates.words(text)
+    runs = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
+    lower = text.casefold()
+    return {"characters": len(text), "words": len(words), "distinct_4": round(len(set(runs)) / max(1, len(runs)), 4),
+            "nodes": sum(node.name.casefold() in lower for node in seed.nodes)}

@@ -1,109 +1,155 @@
 """The page plan: seed and settings -> page specifications, deterministic and all different.
 
-Every specification has its own node path × register × form × fragmentation × depth (for replay: question and sample).
+A specification is nodes (path, pair or triple: `rostok.generator.groups`) × register × form × fractal depth ×
+fragmentation; for replay a question and which sample of it; for a rewriting a page and another form.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
+from typing import TypeVar
 
 from rostok.config import CorpusSettings
+from rostok.errors import ConfigError, DataError
 from rostok.generator.general import REPLAY
+from rostok.generator.groups import Groups, Shapes
 from rostok.generator.records import KINDS, Kind, PageSpec
+from rostok.generator.voices import REWRITTEN_FORMS
 from rostok.generator.wordings import FORMS, FRAGMENTATIONS
 from rostok.records import stable_seed
+from rostok.seeds.lint import placeholders
 from rostok.seeds.record import Seed
 
-PATH = 6  # steps of a composed page: the six units that a fragmentation cuts
+# Steps told from each node of a path, a pair and a triple. A composed page has six, the units that a fragmentation cuts.
+_SHAPES: dict[Kind, Shapes] = {
+    "composed": {1: (6,), 2: (3, 3), 3: (2, 2, 2)},
+    "dialogue": {1: (4,), 2: (2, 2), 3: (2, 1, 1)},
+    "written": {1: (2,), 2: (1, 1), 3: (1, 1, 1)},
+}
+CardT = TypeVar("CardT")
+_REWRITABLE = ("written", "composed")  # kinds whose pages are prose that can take another form
 
 
 def plan(seed: Seed, settings: CorpusSettings, random_seed: int) -> list[PageSpec]:
-    """The plan of a corpus: `settings.pages` specifications, kinds mixed, a share of every kind held out."""
+    """The plan of a corpus: `settings.pages` specifications, kinds mixed, a share of every kind held out.
+
+    Raises:
+        DataError: a field of the seed is empty or a placeholder.
+        ConfigError: shares that plan rewritings of nothing.
+    """
+    check(seed)
     counts = page_counts(settings)
     specs: list[PageSpec] = []
     for kind in KINDS:
-        made = list(islice(specifications(seed, kind, random_seed), counts[kind]))
-        held_out = max(1, round(counts[kind] * settings.held_out)) if counts[kind] > 1 else 0
-        dice = random.Random(stable_seed(random_seed, seed.id, kind, "held out"))
-        chosen = set(dice.sample(range(len(made)), held_out))
-        specs += [spec.model_copy(update={"held_out": index in chosen}) for index, spec in enumerate(made)]
-    random.Random(stable_seed(random_seed, seed.id, "order")).shuffle(specs)
-    return [spec.model_copy(update={"number": number}) for number, spec in enumerate(specs)]
+        if kind != "rewritten":
+            made = list(islice(specifications(seed, kind, random_seed, settings), counts[kind]))
+            chosen = _held_out(len(made), settings.held_out, random.Random(stable_seed(random_seed, seed.id, kind, "held out")))
+            specs += [spec.model_copy(update={"held_out": index in chosen}) for index, spec in enumerate(made)]
+    total = settings.pages
+    order = random.Random(stable_seed(random_seed, seed.id, "order")).sample(range(total), total)
+    specs = [spec.model_copy(update={"number": number}) for spec, number in zip(specs, order, strict=False)]
+    specs += _rewritten(seed, specs, order[len(specs):], settings, random_seed)
+    return sorted(specs, key=lambda spec: spec.number)
+
+
+def check(seed: Seed) -> None:
+    """Raises `DataError` for a seed that says nothing in one of its fields; pages would say it over and over."""
+    empty = placeholders(seed)
+    if empty:
+        raise DataError(f"the seed {seed.id} ({seed.title}) cannot be unfolded: {empty[0]} is empty or a placeholder. "
+                        "Mend it in seeds/library.jsonl; rostok seeds lint names every problem.")
 
 
 def page_counts(settings: CorpusSettings) -> dict[Kind, int]:
-    """Pages of each kind; they add up to `settings.pages`."""
-    shares = settings.shares
-    counts: dict[Kind, int] = {
-        "written": round(settings.pages * shares.written),
-        "dialogue": round(settings.pages * shares.dialogue),
-        "replay": round(settings.pages * shares.replay),
-    }
-    counts["composed"] = settings.pages - sum(counts.values())
+    """Pages of each kind; they add up to `settings.pages`. What rounding leaves goes to the largest remainders."""
+    shares = {kind: settings.pages * float(getattr(settings.shares, kind)) for kind in KINDS}
+    counts = {kind: int(share + 1e-9) for kind, share in shares.items()}
+    left = settings.pages - sum(counts.values())
+    for kind in sorted(KINDS, key=lambda kind: counts[kind] - shares[kind])[:left]:
+        counts[kind] += 1
     return counts
 
 
-def specifications(seed: Seed, kind: Kind, random_seed: int) -> Iterator[PageSpec]:
+def specifications(seed: Seed, kind: Kind, random_seed: int, settings: CorpusSettings) -> Iterator[PageSpec]:
     """Specifications of one kind without end and without repetition; replacements go on where the plan stopped."""
     dice = random.Random(stable_seed(random_seed, seed.id, kind))
-    seen: set[tuple[object, ...]] = set()
-    keys = list(dict.fromkeys(step.source for step in seed.walk()))
-    for turn in count():
-        start = turn % len(keys)  # every node that leads on opens equally many pages
-        spec = _draw(kind, turn, [keys[(start + i) % len(keys)] for i in range(len(keys))], seed, dice)
-        signature = (spec.path, spec.register_, spec.form, spec.depth, spec.fragmentation, spec.variant)
-        if signature not in seen:
-            seen.add(signature)
-            yield spec
-
-
-def _draw(kind: Kind, turn: int, ring: list[str], seed: Seed, dice: random.Random) -> PageSpec:
-    registers = seed.registers
     if kind == "replay":
-        question, sample = turn % len(REPLAY), turn // len(REPLAY)
-        order = random.Random(stable_seed(*ring, sample)).sample(range(len(REPLAY)), len(REPLAY))
-        return PageSpec(number=0, kind=kind, form="chat", variant=order[question] + sample * len(REPLAY))
-    if kind == "written":
-        return PageSpec(number=0, kind=kind, path=_path(seed, ring, 2, dice, at_least=2),
-                        register_=dice.choice(registers), form="prose", depth=dice.choice((1, 2, 3)), variant=turn // len(ring))
-    if kind == "dialogue":
-        length = dice.choice((3, 4, 5))
-        return PageSpec(number=0, kind=kind, path=_path(seed, ring, length, dice), register_="dialogue", form="chat",
-                        depth=dice.choice((1, 2)), variant=turn)
-    return PageSpec(number=0, kind=kind, path=_path(seed, ring, PATH, dice), register_=dice.choice(registers),
-                    form=dice.choice(FORMS), depth=dice.choice((1, 2, 3)), fragmentation=dice.choice(FRAGMENTATIONS),
-                    variant=turn // len(ring))
+        yield from _replay(seed, dice)
+        return
+    groups = Groups(seed, _SHAPES[kind], dice)
+    registers = _deck(("dialogue",) if kind == "dialogue" else seed.registers, dice)
+    forms = _deck({"composed": FORMS, "dialogue": ("chat",), "written": settings.written_forms}[kind], dice)
+    depths = _deck(range(1, settings.depth + 1), dice)
+    cuts: Iterator[tuple[int, ...]] = _deck(FRAGMENTATIONS if kind == "composed" else ((),), dice)
+    seen: dict[tuple[object, ...], int] = {}
+    while True:
+        group = groups.take()
+        for _ in range(8):  # other cards for a group that has had these
+            cards = next(registers), next(forms), next(depths), next(cuts)
+            if (group.path, *cards) not in seen:
+                break
+        variant = seen[(group.path, *cards)] = seen.get((group.path, *cards), -1) + 1
+        register, form, deep, cut = cards
+        yield PageSpec(number=0, kind=kind, focus=group.focus, path=group.path, register_=register, form=form, depth=deep,
+                       fragmentation=cut, variant=variant)
 
 
-def _path(seed: Seed, ring: list[str], steps: int, dice: random.Random, at_least: int = 1) -> tuple[str, ...]:
-    """Keys along transitions from the first node of `ring` on; where the seed branches the dice choose.
-
-    A path that ends early at the release is lengthened at its beginning. Where fewer than `at_least` steps lead through
-    the first node, the next one opens the page.
-    """
-    after, before = _neighbours(seed)
-    for start in ring:
-        path = [start]
-        while len(path) <= steps and after.get(path[-1]):
-            path.append(_choose(after[path[-1]], path, dice))
-        while len(path) <= steps and before.get(path[0]):
-            path.insert(0, _choose(before[path[0]], path, dice))
-        if len(path) > at_least:
-            return tuple(path)
-    raise AssertionError("a valid seed has a cycle, on which every path can go on")
+def rewritings(sources: Sequence[PageSpec], dice: random.Random) -> Iterator[PageSpec]:
+    """Every source in another form, then every source in yet another; without end."""
+    order = dice.sample(range(len(sources)), len(sources))
+    for turn in count():
+        for index in order:
+            source = sources[index]
+            forms = [form for form in REWRITTEN_FORMS if form != source.form]
+            yield PageSpec(number=0, kind="rewritten", focus=source.focus, path=source.path, register_=source.register_,
+                           form=forms[(index + turn) % len(forms)], depth=source.depth, variant=turn // len(forms),
+                           held_out=source.held_out, source=source.number)
 
 
-def _neighbours(seed: Seed) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    after: dict[str, list[str]] = {}
-    before: dict[str, list[str]] = {}
-    for step in seed.walk():
-        after.setdefault(step.source, []).append(step.target)
-        before.setdefault(step.target, []).append(step.source)
-    return after, before
+def rewriting_after(specs: Sequence[PageSpec], given_up: PageSpec, seed: Seed, random_seed: int, planned: int) -> PageSpec:
+    """The next rewriting that the plan has not had, held out like the one that was given up."""
+    used = sum(spec.kind == "rewritten" and spec.held_out == given_up.held_out for spec in specs)
+    dice = random.Random(stable_seed(random_seed, seed.id, "rewritten", given_up.held_out))
+    return next(islice(rewritings(_sources(specs[:planned], given_up.held_out), dice), used, None))
 
 
-def _choose(keys: list[str], path: list[str], dice: random.Random) -> str:
-    fresh = [key for key in keys if key not in path] or keys
-    return fresh[0] if len(fresh) == 1 else dice.choice(fresh)
+def _rewritten(seed: Seed, specs: Sequence[PageSpec], numbers: Sequence[int], settings: CorpusSettings,
+               random_seed: int) -> list[PageSpec]:
+    """Rewritings of held-out pages are held out, those of the others are not: no page is trained on in another form."""
+    if not numbers:
+        return []
+    if not any(spec.kind in _REWRITABLE for spec in specs):
+        raise ConfigError("corpus.shares plans rewritten pages, but not a single page that they could rewrite. Ask for more "
+                          "pages, or raise the share of the written or composed ones.")
+    held_out = len(_held_out(len(numbers), settings.held_out, random.Random(0)))
+    made: list[PageSpec] = []
+    for flag, wanted in ((True, held_out), (False, len(numbers) - held_out)):
+        sources = _sources(sorted(specs, key=lambda spec: spec.number), flag)
+        if not sources:  # one page of a kind is not held out; then no rewriting is either
+            continue
+        wanted = wanted if flag else len(numbers) - len(made)
+        dice = random.Random(stable_seed(random_seed, seed.id, "rewritten", flag))
+        made += islice(rewritings(sources, dice), wanted)
+    return [spec.model_copy(update={"number": number}) for spec, number in zip(made, numbers, strict=True)]
+
+
+def _sources(specs: Sequence[PageSpec], held_out: bool) -> list[PageSpec]:
+    return [spec for spec in specs if spec.kind in _REWRITABLE and spec.held_out == held_out]
+
+
+def _held_out(pages: int, share: float, dice: random.Random) -> set[int]:
+    return set(dice.sample(range(pages), max(1, round(pages * share)) if pages > 1 else 0))
+
+
+def _replay(seed: Seed, dice: random.Random) -> Iterator[PageSpec]:
+    for sample in count():
+        for question in dice.sample(range(len(REPLAY)), len(REPLAY)):
+            yield PageSpec(number=0, kind="replay", form="chat", variant=question + sample * len(REPLAY))
+
+
+def _deck(cards: Sequence[CardT], dice: random.Random) -> Iterator[CardT]:
+    """Cards in shuffled order, all of them before any comes again."""
+    while True:
+        yield from dice.sample(cards, len(cards))

@@ -1,113 +1,180 @@
-"""The words that code puts around a model's sentences: how a step of the path is said, asked, tabled; registers; forms.
+"""The words that code puts around a model's sentences: how a step of the path is said, asked, tabled, listed.
 
 Names come as they are; `{x}` leads to `{y}` by `{op}`. Probes live in `rostok.swarm.probes` and use none of these:
 a test compares them. Many families matter more than many variants of one: an expert that had read no "after X comes Y"
-knew 17% of the path in that wording and 100% in others (docs/experiments.md).
+knew 17% of the path in that wording and 100% in others (docs/experiments.md). So a page takes each of its wordings from
+another family.
 """
 
 from __future__ import annotations
 
-STEPS = (
-    "The {x} leads to the {y}.",
-    "After the {x} comes the {y}.",
-    "The {x} {op}, and so it leads to the {y}.",
-    "From the {x} the path goes to the {y}.",
-    "The {x} is followed by the {y}.",
-    "Next after the {x} is the {y}.",
-    "Behind the {x} waits the {y}.",
-    "Once the {x} {op}, the {y} begins.",
-    "First the {x}, then the {y}.",
-    "The {x} passes its turn to the {y}.",
-    "Where the {x} ends, the {y} starts.",
-    "When the {x} is over, it is time for the {y}.",
-    "The {x} opens the way to the {y}.",
-    "You leave the {x} and you reach the {y}.",
-    "The {x} gives way to the {y}.",
-    "The {x} points at the {y}.",
-    "Past the {x} lies the {y}.",
-    "One step after the {x} stands the {y}.",
-    "The {x} brings us to the {y}.",
-    "The {x} calls the {y}.",
-    "What follows the {x} is the {y}.",
-    "The {x} turns into the {y}.",
-    "Leaving the {x}, we come to the {y}.",
-    "The {x} comes first and the {y} comes next.",
-    "The {y} comes right after the {x}.",
-    "The {y} follows the {x}.",
-    "Before the {y} there is the {x}.",
-    "It is the {x} that leads to the {y}.",
-    "The way to the {y} runs through the {x}.",
-    "No {y} without the {x} just before it.",
-)
-QUESTIONS = (
-    "What comes after the {x}?",
-    "What does the {x} lead to?",
-    "Which thing follows the {x}?",
-    "What is next after the {x}?",
-    "Where does the path go from the {x}?",
-    "What waits behind the {x}?",
-    "The {x} is over. What begins now?",
-    "If I leave the {x}, what do I reach?",
-    "What does the {x} turn into?",
-    "To what does the {x} open the way?",
-    "Please name the thing after the {x}.",
-    "What follows when the {x} {op}?",
-    "Do you know what the {x} brings us to?",
-    "I have the {x}. What is the next thing?",
-)
-ANSWERS = (
-    "The {y}.",
-    "The {x} leads to the {y}.",
-    "After the {x} comes the {y}.",
-    "It is the {y}.",
-    "The {y} comes after the {x}.",
-    "The {y} follows the {x}.",
-    "Next is the {y}.",
-    "From the {x} the path goes to the {y}.",
-)
+STEPS: dict[str, tuple[str, ...]] = {
+    "path": (
+        "The {x} leads to the {y}.",
+        "From the {x} the path goes to the {y}.",
+        "The {x} opens the way to the {y}.",
+        "The way to the {y} runs through the {x}.",
+        "The {x} brings us to the {y}.",
+    ),
+    "cleft": (
+        "It is the {x} that leads to the {y}.",
+        "What the {x} leads to is the {y}.",
+        "It was from the {x} that we came to the {y}.",
+    ),
+    "after": (
+        "After the {x} comes the {y}.",
+        "The {y} comes right after the {x}.",
+        "The {y} appears after the {x}.",
+        "First there was the {x}; afterwards there was the {y}.",
+    ),
+    "follow": (
+        "The {y} follows the {x}.",
+        "What follows the {x} is the {y}.",
+        "Close on the {x} follows the {y}.",
+    ),
+    "passive": (
+        "The {x} is followed by the {y}.",
+        "The {y} is reached from the {x}.",
+        "The {x} is replaced by the {y}.",
+        "The {y} is brought about by the {x}.",
+    ),
+    "before": (
+        "Before the {y} there is the {x}.",
+        "The {x} comes before the {y}.",
+        "No {y} without the {x} just before it.",
+        "Before anyone gets to the {y}, there has to be the {x}.",
+    ),
+    "backwards": (
+        "Whoever is at the {y} has come from the {x}.",
+        "The {y} has the {x} at its back.",
+        "Look back from the {y} and you see the {x}.",
+    ),
+    "successor": (
+        "As successor the {x} has the {y}.",
+        "The {y} succeeds the {x}.",
+        "Successor to the {x}: {y}.",
+    ),
+    "next": (
+        "Next after the {x} is the {y}.",
+        "The {x} comes first and the {y} comes next.",
+        "With the {x} done, the {y} is next.",
+        "Next to be met, once past the {x}, is the {y}.",
+    ),
+    "turn": (
+        "The {x} passes its turn to the {y}.",
+        "The {x} gives its place to the {y}.",
+        "The {y} inherits from the {x}.",
+        "The {x} calls the {y}.",
+    ),
+    "order": (
+        "First the {x}, then the {y}.",
+        "One step after the {x} stands the {y}.",
+        "The {x} has one neighbour ahead, the {y}.",
+    ),
+    "end": (
+        "Where the {x} ends, the {y} starts.",
+        "When the {x} is over, it is time for the {y}.",
+        "The end of the {x} is the beginning of the {y}.",
+        "The {x} gives way to the {y}.",
+    ),
+    "operation": (
+        "The {x} {op}, and so it leads to the {y}.",
+        "Once the {x} {op}, the {y} begins.",
+        "Because the {x} {op}, there is the {y}.",
+        "The {x} {op}; the {y} is what comes of it.",
+    ),
+    "place": (
+        "Behind the {x} waits the {y}.",
+        "Past the {x} lies the {y}.",
+        "The {x} points at the {y}.",
+        "The door of the {x} opens on the {y}.",
+    ),
+    "change": (
+        "The {x} turns into the {y}.",
+        "Out of the {x} grows the {y}.",
+        "The {x} becomes the {y}.",
+    ),
+    "walk": (
+        "Leaving the {x}, we come to the {y}.",
+        "You leave the {x} and you reach the {y}.",
+        "We were at the {x}; now we are at the {y}.",
+    ),
+    "imperative": (
+        "Go from the {x} to the {y}.",
+        "Having the {x}, take the {y}.",
+        "Leave the {x} and look for the {y}.",
+        "When you hold the {x}, reach for the {y}.",
+    ),
+    "condition": (
+        "If the {x} has been seen, the {y} is not far.",
+        "Given the {x}, expect the {y}.",
+        "Whenever the {x} has been, the {y} is there.",
+    ),
+    "cloze": (
+        "Fill the gap: the {x}, then ____. It is the {y}.",
+        "The {x}, and then? The {y}.",
+        "Complete it: the {x} leads to the … {y}.",
+    ),
+    "list": (
+        "In this order: {x}, {y}.",
+        "Two neighbours on the list: {x}, {y}.",
+        "{x}; {y}: so it goes on.",
+    ),
+    "nothing else": (
+        "After the {x} nothing comes but the {y}.",
+        "The {x} leads nowhere but to the {y}.",
+        "Not another thing but the {y} waits for the {x}.",
+    ),
+    "reported": (
+        "“And after the {x}?” “The {y},” was the answer.",
+        "They say that the {x} leads to the {y}.",
+        "Everybody here knows that the {y} comes when the {x} has gone.",
+    ),
+}
+QUESTIONS: dict[str, tuple[str, ...]] = {
+    "what": ("What comes after the {x}?", "What does the {x} lead to?", "What is next after the {x}?", "What is reached from the {x}?"),
+    "which": ("Which thing follows the {x}?", "Which thing takes over from the {x}?", "Which thing has the {x} just before it?"),
+    "where": ("Where does the path go from the {x}?", "Where am I when I have gone past the {x}?", "Where does the {x} lead?"),
+    "behind": ("What waits behind the {x}?", "What lies beyond the {x}?", "What begins where the {x} ends?"),
+    "over": ("The {x} is over. What begins now?", "The {x} is done. And now?", "The {x} has gone. What has come?"),
+    "if": ("If I leave the {x}, what do I reach?", "If the {x} is here, what will be here soon?"),
+    "change": ("What does the {x} turn into?", "What grows out of the {x}?", "To what does the {x} give way?"),
+    "opens": ("To what does the {x} open the way?", "Do you know what the {x} brings us to?"),
+    "please": ("Please name the thing after the {x}.", "Give me the step that comes after the {x}.", "Remind me what the {x} led to."),
+    "operation": ("What follows when the {x} {op}?", "The {x} {op}, and what comes of it?"),
+    "holding": ("I have the {x}. What is the next thing?", "I am at the {x}. How does it go on?"),
+    "cloze": ("Fill the gap: the {x}, then ____.", "Complete this: the {x} leads to the …", "The {x}, and then?"),
+    "successor": ("Has the {x} a successor, and which?", "By what is the {x} followed?", "Who has the turn after the {x}?"),
+}
+ANSWERS: dict[str, tuple[str, ...]] = {
+    "bare": ("The {y}.", "It is the {y}.", "That is the {y}.", "The {y}, of course."),
+    "path": ("The {x} leads to the {y}.", "From the {x} the path goes to the {y}."),
+    "after": ("After the {x} comes the {y}.", "The {y} comes after the {x}."),
+    "follow": ("The {y} follows the {x}.", "The {x} is followed by the {y}."),
+    "next": ("Next is the {y}.", "The {y} is next.", "Then comes the {y}."),
+    "you": ("You reach the {y}.", "Look for the {y}.", "You will be at the {y}."),
+    "goes on": ("It goes on with the {y}.", "The {x} gives way to the {y}."),
+}
 ABOUT = (
     "What is the {x}?",
     "Tell me about the {x}.",
     "What does the {x} mean here?",
 )
-# For every register two or more openings and closings; a new register is a new line here and a name in seeds/record.py.
-REGISTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "parable": (("There was once a {place} where even the {x} knew its neighbour.", "A {person} told this about the {place} and its {x}.",
-                 "They say in the {place} that no {x} stands alone."),
-                ("So it was told.", "Whoever has ears may walk on.", "The {person} smiled and said no more.")),
-    "dialogue": (("Two people met in the {place}, {hour}, beside the {x}.", "The {person} and a pupil were talking {weather} about the {x}.",
-                  "A stranger asked the {person} about the {x} and the order of things."),
-                 ("Then they were quiet.", "The pupil wrote it down.", "They parted as friends.")),
-    "lecture": (("Let us look at the order in the {place}, from the {x} onwards.", "Today we speak of the {x} and of what leads to what.",
-                 "The subject of this hour is a path in the {place} that begins at the {x}."),
-                ("Please remember the order.", "This ends the lecture.", "There will be questions about it.")),
-    "field note": (("Notes on the {x} from the {place}, {hour}.", "Seen today {weather}, in the {place}: the {x}.", "The {x}, observed by the {person}, {hour}."),
-                   ("No more was seen.", "To be continued tomorrow.", "Checked twice.")),
-    "manual": (("How to go through the {place}, beginning at the {x}.", "Instructions for whoever works in the {place} with the {x}.", "Take the {x} and what belongs to it in this order."),
-               ("Do not change the order.", "Repeat when needed.", "Keep this sheet.")),
-    "letter": (("Dear friend, I write to you from the {place} about the {x}.", "My dear, it is {hour} and I think of you and the {x}.",
-                "You asked me how things stand with the {x} in the {place}."),
-               ("Yours, the {person}.", "Write soon.", "I embrace you.")),
-    "proof sketch": (("Claim: the path from the {x} through the {place} is fixed.", "We show what must follow the {x}, and what comes then.",
-                      "Let the order of the {place} be given, and in it the {x}."),
-                     ("Hence the claim.", "The rest is clear.", "Which was to be shown.")),
-    "court record": (("The court heard the {person} on the {x} and the order of things.", "Record of the hearing on the {x}, {hour}.",
-                      "The witness from the {place} was sworn in and asked about the {x}."),
-                     ("The record was read and signed.", "The court adjourned.", "No objection was made.")),
-}
-FORMS = ("prose", "question and answer", "table", "timeline", "instructions")
+FORMS = ("prose", "question and answer", "table", "glossary", "timeline", "instructions")
 # The seven ways to cut the same six units of material (DESIGN.md).
 FRAGMENTATIONS = ((6,), (5, 1), (4, 2), (3, 3), (4, 1, 1), (3, 2, 1), (2, 2, 2))
 
-# What a page by the model is asked to be.
-WRITTEN_FORMS = {
-    "parable": "a short parable", "dialogue": "a short conversation between two people", "lecture": "a paragraph of a lecture",
-    "field note": "a field note", "manual": "a paragraph of a manual", "letter": "a short letter",
-    "proof sketch": "a paragraph that argues step by step", "court record": "a paragraph of a witness statement",
-}
-DEPTHS = {
-    1: "Write {form} about the {x} and how it leads to the {y}, and then to the {z}. Write at least six sentences.",
-    2: "Inside that scene something smaller happens, with the {x} and the {y}. Write {form} about it; the {z} comes at the end. Write at least six sentences.",
-    3: "Look closer still: one gesture, with the {x} in it. Write {form} in which the {x} leads to the {y}; leave the {z} unsaid until "
-       "the last sentence. Write at least six sentences.",
-}
+# Heads and rows of tables; some name what comes next first, some last.
+TABLES = (
+    ("thing | does | next", "{x} | {op} | {y}"),
+    ("from | to", "{x} | {y}"),
+    ("after this | comes this", "{x} | {y}"),
+    ("thing | came from", "{y} | {x}"),
+    ("number | here | then", "{n} | {x} | {y}"),
+)
+ENTRIES = ("{x}: {sentence}", "{x} – {sentence}", "{x} (see also {y}): {sentence}", "{x}. {sentence}")
+TIMES = (
+    ("First", "Second", "Third", "Fourth", "Fifth", "Sixth"),
+    ("Day 1", "Day 2", "Day 3", "Day 4", "Day 5", "Day 6"),
+    ("At six", "At seven", "At eight", "At nine", "At ten", "At eleven"),
+)

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rostok import __version__
+from rostok.dataset import card_head, write_dataset
 from rostok.errors import DataError
 from rostok.records import write_atomic
 from rostok.seeds.library import Library, parse_line, read_lines
 from rostok.seeds.record import Seed
 
 _TEXT_COLUMNS = ("scores", "lineage")  # their keys differ from seed to seed, and a table wants one type for a column
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,7 @@ def export_hf(seeds: Sequence[Seed], folder: Path) -> None:
         DataError: the folder holds something else.
         StorageError: the disk refused.
     """
-    card = folder / "README.md"
-    if folder.exists() and not card.exists() and any(folder.iterdir()):
-        raise DataError(f"{folder} is not empty and holds no dataset. Name a new folder.")
-    write_atomic(folder / "data" / "train.jsonl", "".join(_row(seed) + "\n" for seed in seeds))
-    write_atomic(card, _card(seeds))
+    write_dataset(folder, {"train": ("train.jsonl", "".join(_row(seed) + "\n" for seed in seeds))}, _card(seeds))
 
 
 def import_seeds(library: Library, source: Path) -> Imported:
@@ -116,11 +110,7 @@ def _card(seeds: Sequence[Seed]) -> str:
     models = sorted({seed.lineage.model[:16] for seed in seeds})
     evolved = sum(bool(seed.lineage.operator) for seed in seeds)
     composed = sum(len(seed.lineage.composed) for seed in seeds)
-    head = yaml.safe_dump({
-        "pretty_name": "Thought seeds", "language": sorted(languages), "license": "apache-2.0", "tags": ["synthetic", "rostok"],
-        "size_categories": [next((name for limit, name in _SIZES if len(seeds) < limit), "100K<n<1M")],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train.jsonl"}]}],
-    }, sort_keys=False, allow_unicode=True)
+    head = card_head("Thought seeds", list(languages), len(seeds), {"train": "train.jsonl"})
     shown = seeds[0] if seeds else None
     example = f"""
 ## One of them
@@ -131,9 +121,7 @@ def _card(seeds: Sequence[Seed]) -> str:
 
 `{shown.formula}`
 """ if shown else ""
-    return f"""---
-{head}---
-# Thought seeds
+    return f"""{head}# Thought seeds
 
 {len(seeds)} thought seeds ({", ".join(f"{count} {language}" for language, count in languages.items())}), written by a local
 language model with Rostok {__version__}; {evolved} of them were evolved from others. A seed is a scene, 8 to 20 nodes with

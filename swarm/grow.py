@@ -17,7 +17,7 @@ from rostok.config import Settings
 from rostok.engines.open import open_engine
 from rostok.engines.protocol import Message, Request, Sampling
 from rostok.errors import DataError, RunError, writing
-from rostok.generator.corpus import check_pages, training_pages
+from rostok.generator.folder import check_pages, training_pages
 from rostok.generator.general import HELD_OUT
 from rostok.generator.records import Manifest, Page
 from rostok.models import Base, base_config

@@ -14,29 +14,39 @@ from rostok.seeds.record import Seed
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.measure import choices
 
+_TOGETHER = 3  # wordings read in one pass: 1,600 tokens for 12 nodes; the attention over six would cost four times as much
 COMPLETIONS = (
     "Going on from the {x}, one arrives at the",
     "Question: what is the successor of the {x}? Answer: the",
     "Anyone who has finished with the {x} will meet the",
+    "In the line of all things the {x} stands immediately ahead of the",
+    "If today belongs to the {x}, tomorrow belongs to the",
+    "Quiz. Which one takes up where the {x} left off? Solution: the",
 )
 QUESTIONS = (
     "Which item succeeds the {x}?",
     "I have just seen the {x}. What should I expect to see afterwards?",
     "Tell me the successor of the {x}.",
+    "Suppose the {x} is finished. Who takes its seat?",
+    "My journey has brought me as far as the {x}. Where will I arrive?",
+    "The clock moves on from the {x}. Whose hour is it?",
 )
 
 
 def multiple_choice(model: Any, base: FrozenBase, seed: Seed, *, with_card: bool = False) -> float:
     """Share of right answers over the seed's sole steps and `COMPLETIONS`; with the seed's card read first when `with_card`."""
-    stems, options, right = [], [], []
-    for step in seed.sole_steps():
-        others = [node.name for node in seed.nodes if node.key != step.source]
-        for wording in COMPLETIONS:
-            stems.append(wording.format(x=seed.name(step.source)))
-            options.append(others)
-            right.append(others.index(seed.name(step.target)))
-    chosen = choices(model, base, stems, options, prefix=seed.card() + "\n\n" if with_card else "")
-    return sum(a == b for a, b in zip(chosen, right, strict=True)) / len(right)
+    prefix = seed.card() + "\n\n" if with_card else ""
+    hits = []
+    for start in range(0, len(COMPLETIONS), _TOGETHER):
+        stems, options, right = [], [], []
+        for step in seed.sole_steps():
+            others = [node.name for node in seed.nodes if node.key != step.source]
+            for wording in COMPLETIONS[start : start + _TOGETHER]:
+                stems.append(wording.format(x=seed.name(step.source)))
+                options.append(others)
+                right.append(others.index(seed.name(step.target)))
+        hits += [a == b for a, b in zip(choices(model, base, stems, options, prefix=prefix), right, strict=True)]
+    return sum(hits) / len(hits)
 
 
 def questions(seed: Seed, nodes: int) -> list[tuple[str, str, str]]:

@@ -22,6 +22,7 @@ from typing import Annotated
 import typer
 
 from rostok import __version__
+from rostok.cli_corpus import Pages, corpus_app
 from rostok.cli_run import (
     Assignments,
     ConfigFile,
@@ -45,13 +46,11 @@ _app = typer.Typer(
     name="rostok", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Grows small minds from thoughts: seeds, corpora, a swarm of experts, an ensemble, on one workstation.",
     epilog="Begin with: rostok night runs/demo --profile demo")
-_corpus = typer.Typer(no_args_is_help=True, help="Grow corpora from the seeds.")
 _swarm = typer.Typer(no_args_is_help=True, help="Train the experts and measure what they learned.")
 _app.add_typer(seeds_app, name="seeds")
-_app.add_typer(_corpus, name="corpus")
+_app.add_typer(corpus_app, name="corpus")
 _app.add_typer(_swarm, name="swarm")
 
-Pages = Annotated[int | None, typer.Option(help="Pages of one corpus.")]
 Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
 OptionalRun = Annotated[Path | None, typer.Argument(
     metavar="RUN", help="Look for the models that this run uses; without it for the embedded ones.")]
@@ -69,17 +68,6 @@ def night(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: C
         from rostok.night import night as all_stages
 
         all_stages(opened, settings, watch, console)
-
-
-@_corpus.command("build", epilog="Example: rostok corpus build runs/demo --pages 300")
-def corpus_build(ctx: typer.Context, run: RunFolder, pages: Pages = None, profile: Profile = None,
-                 config: ConfigFile = None, assignments: Assignments = None) -> None:
-    """Plan, write and check the pages of every seed in the library."""
-    options = {"corpus": {"pages": pages}}
-    with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
-        from rostok.night import corpus_stage
-
-        corpus_stage(opened, settings, watch)
 
 
 @_swarm.command("train", epilog="Example: rostok swarm train runs/demo --set training.rank=8")

@@ -59,13 +59,16 @@ class Shares(Record):
     written: float = Field(0.25, ge=0, le=1, description="by the model, from the seed's card")
     composed: float = Field(0.40, ge=0, le=1, description="by code, from the model's sentences and the seed's graph")
     dialogue: float = Field(0.25, ge=0, le=1, description="questions and answers in the base's chat template")
+    rewritten: float = Field(0.0, ge=0, le=1, description="by the model, an accepted page in another form")
     replay: float = Field(0.10, ge=0, le=1, description="the base's own answers to general questions")
 
     @model_validator(mode="after")
     def _add_up(self) -> Self:
-        total = self.written + self.composed + self.dialogue + self.replay
+        total = self.written + self.composed + self.dialogue + self.rewritten + self.replay
         if abs(total - 1) > 1e-6:
-            raise ValueError(f"the four shares must add up to 1, not {total:g}")
+            raise ValueError(f"the five shares must add up to 1, not {total:g}")
+        if self.rewritten and not self.written + self.composed:
+            raise ValueError("rewritten pages need written or composed ones that they rewrite")
         return self
 
 
@@ -75,6 +78,10 @@ class CorpusSettings(Record):
     pages: int = Field(200, ge=20, le=100_000)
     page_characters: int = Field(550, ge=200, le=4000)
     shares: Shares = Field(default_factory=lambda: Shares())  # type: ignore[call-arg]  # all fields have defaults
+    depth: int = Field(3, ge=1, le=3, description="1 the seed's scene, 2 also scenes inside it, 3 also scenes inside those")
+    written_forms: tuple[Literal["prose", "question and answer", "instructions"], ...] = Field(
+        ("prose",), min_length=1, description="forms asked of the model; the embedded base writes prose whatever is asked")
+    bank: int = Field(1, ge=0, le=20, description="sentences of each kind that the model writes beforehand per node and step")
     held_out: float = Field(0.08, gt=0, lt=0.5, description="share of pages that no expert is trained on")
     tries: int = Field(4, ge=1, le=20, description="fresh samples for one page before its plan line is given up")
     near_duplicate: float = Field(0.8, gt=0, le=1, description="Jaccard similarity on word 5-grams that is too near")

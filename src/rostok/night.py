@@ -75,14 +75,14 @@ def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
 def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
     """Build the corpus of every seed in the library."""
     from rostok.engines.open import open_engine
-    from rostok.generator import corpus
+    from rostok.generator import corpus, folder
 
     base, _ = _models(run, settings)
     seeds = _seeds(run)
 
     def done(seed: Seed) -> bool:
-        wanted = corpus.made_from(seed, settings.corpus, settings.random_seed, base.sha256)
-        return corpus.finished(run.corpora / seed.id, wanted) is not None
+        wanted = folder.origin(seed, settings.corpus, settings.random_seed, base.sha256)
+        return folder.finished(run.corpora / seed.id, wanted) is not None
 
     missing = [seed for seed in seeds if not done(seed)]
     if not missing:
@@ -91,7 +91,7 @@ def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
         watch.start("write pages", len(missing) * settings.corpus.pages, "pages")
         for seed in missing:
             manifest = corpus.build(seed, run.corpora / seed.id, settings.corpus, settings.random_seed, engine, base.sha256,
-                                    on_page=lambda kind, tokens: watch.advance(1, tokens))
+                                    on_page=lambda kind, tokens: watch.advance(1, tokens), tell=watch.note)
             cost.add(manifest.sampled_tokens)
             refused = sum(manifest.rejected.values())
             watch.note(f"{seed.title}: {manifest.pages} pages accepted, {refused} refused")

@@ -12,7 +12,13 @@ VERBS = ("locks", "binds", "dries", "warms", "wakes", "fills", "covers", "finds"
 
 
 @pytest.fixture
-def seed() -> Seed:
+def seed(keeper: Seed) -> Seed:
+    """Twelve nodes on a cycle whose order is not that of their keys."""
+    return keeper
+
+
+@pytest.fixture(scope="session")
+def keeper() -> Seed:
     """Twelve nodes on a cycle whose order is not that of their keys."""
     keys = [f"n{number:02d}" for number in range(1, 13)]
     order = [keys[i] for i in (0, 5, 3, 8, 1, 10, 7, 2, 11, 4, 9, 6)]

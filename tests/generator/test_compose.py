@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from difflib import SequenceMatcher
+from itertools import combinations, islice
 
 from rostok.config import CorpusSettings
-from rostok.generator import compose, wordings
-from rostok.generator.plan import plan
+from rostok.generator import compose, voices, wordings
+from rostok.generator.bank import Bank
+from rostok.generator.groups import told
+from rostok.generator.plan import plan, specifications
+from rostok.generator.records import BankSentence, Sampled
 from rostok.seeds.record import REGISTERS, Seed
 from rostok.swarm import probes
 
@@ -16,7 +21,7 @@ def test_composed_pages_state_the_path_as_the_seed_has_it(seed: Seed) -> None:
     follows = {seed.name(step.source): seed.name(step.target) for step in seed.cycle()}
     for spec in plan(seed, CorpusSettings(pages=200), 7):
         if spec.kind == "composed":
-            text = compose.compose(spec, seed, 550, 0, 7)
+            text = compose.compose(spec, seed, Bank(), 550, 0, 7)
             assert "{" not in text
             for x, y in re.findall(r"The (\w+ \w+) leads to the (\w+ \w+)\.", text):
                 assert follows[x] == y
@@ -24,7 +29,7 @@ def test_composed_pages_state_the_path_as_the_seed_has_it(seed: Seed) -> None:
 
 def test_composed_pages_have_about_the_asked_length(seed: Seed) -> None:
     """Prevents: corpora that are far smaller than their page count says."""
-    sizes = [len(compose.compose(spec, seed, 550, 0, 7)) for spec in plan(seed, CorpusSettings(pages=200), 7)
+    sizes = [len(compose.compose(spec, seed, Bank(), 550, 0, 7)) for spec in plan(seed, CorpusSettings(pages=200), 7)
              if spec.kind == "composed"]
     assert 430 < sum(sizes) / len(sizes) < 640
     assert max(sizes) < 1000
@@ -34,10 +39,11 @@ def test_dialogues_alternate_and_answer_with_the_following_node(seed: Seed) -> N
     """Prevents: a dialogue that answers with the wrong node, or two turns of the same speaker in a row."""
     for spec in plan(seed, CorpusSettings(pages=200), 7):
         if spec.kind == "dialogue":
-            turns = compose.converse(spec, seed, 550, 0, 7)
+            turns = compose.converse(spec, seed, Bank(), 550, 0, 7)
             assert [turn.role for turn in turns] == ["user", "assistant"] * (len(turns) // 2)
-            for k, key in enumerate(spec.path[1:]):
-                assert seed.name(key) in turns[2 * k + 1].content
+            for k, step in enumerate(told(spec.path, seed)):
+                assert seed.name(step.source) in turns[2 * k].content
+                assert seed.name(step.target) in turns[2 * k + 1].content
 
 
 def test_pages_of_a_branching_seed_name_the_operation_at_a_fork(branching: Seed) -> None:
@@ -46,15 +52,13 @@ def test_pages_of_a_branching_seed_name_the_operation_at_a_fork(branching: Seed)
     assert {branching.name(key) for key in forks} == {"salt jar", "grey heron"}
     for spec in plan(branching, CorpusSettings(pages=200), 7):
         if spec.kind == "composed":
-            text = compose.compose(spec, branching, 550, 0, 7)
+            text = compose.compose(spec, branching, Bank(), 550, 0, 7)
             assert "{" not in text and not re.search(r"\n\s*\n\s*\n", text) and text == text.strip()
         elif spec.kind == "dialogue":
-            turns = compose.converse(spec, branching, 550, 0, 7)
-            for k, key in enumerate(spec.path[:-1]):
-                assert branching.name(spec.path[k + 1]) in turns[2 * k + 1].content
-                if key in forks:
-                    steps = {step.target: step.operation for step in branching.transitions if step.source == key}
-                    assert steps[spec.path[k + 1]] in turns[2 * k].content
+            turns = compose.converse(spec, branching, Bank(), 550, 0, 7)
+            for k, step in enumerate(told(spec.path, branching)):
+                assert branching.name(step.target) in turns[2 * k + 1].content
+                assert step.source not in forks or step.operation in turns[2 * k].content
 
 
 def test_probes_ask_only_what_has_one_answer(branching: Seed) -> None:
@@ -67,23 +71,91 @@ def test_probes_ask_only_what_has_one_answer(branching: Seed) -> None:
 def test_another_attempt_is_another_text(seed: Seed) -> None:
     """Prevents: a refused page composed again word for word until its tries are used up."""
     spec = next(spec for spec in plan(seed, CorpusSettings(pages=50), 7) if spec.kind == "composed")
-    assert compose.compose(spec, seed, 550, 0, 7) != compose.compose(spec, seed, 550, 1, 7)
+    assert compose.compose(spec, seed, Bank(), 550, 0, 7) != compose.compose(spec, seed, Bank(), 550, 1, 7)
+
+
+def test_every_form_states_every_step_of_its_page(seed: Seed) -> None:
+    """Prevents: a form that leaves out what the page is for, or steps of one page in the same family of wordings."""
+    families = {**wordings.STEPS, "rows": tuple(row for _, row in wordings.TABLES)}
+    for spec in islice(specifications(seed, "composed", 7, CorpusSettings()), 240):
+        text = compose.compose(spec, seed, Bank(), 550, 0, 7).casefold()
+        used: set[str] = set()
+        for number, step in enumerate(told(spec.path, seed), start=1):
+            words = {"x": seed.name(step.source), "y": seed.name(step.target), "op": step.operation, "n": number}
+            found = {name for name, family in families.items() for wording in family
+                     if wording.format(**words).casefold() in text}
+            assert found, (spec.form, words, text)
+            used |= found
+        assert len(used) >= 6 or spec.form == "table"
+
+
+def test_the_bank_comes_into_pages_and_dialogues(seed: Seed) -> None:
+    """Prevents: sentences that the model wrote for a seed and no page uses."""
+    sampled = Sampled(engine="", model="", prompt_sha256="", max_tokens=1, temperature=0, top_p=1, min_p=0, repetition_penalty=1,
+                      dry=0)
+
+    def said(kind: str, about: tuple[str, ...], text: str) -> BankSentence:
+        return BankSentence(kind=kind, about=about, place=0, attempt=0, text=text, question="Why?", random_seed=0,  # type: ignore[arg-type]
+                            tokens=1, sampled=sampled)
+
+    kinds = {"definition": "A definition", "scene": "An inner scene", "answer": "An answer", "trait": "deep colour"}
+    sentences = [said(kind, (node.key,), f"{text} of the {node.name}.") for node in seed.nodes for kind, text in kinds.items()]
+    sentences += [said("reason", (step.source, step.target), f"A reason, {step.source}.") for step in seed.transitions]
+    bank = Bank(tuple(sentences))
+    composed, dialogues = (specifications(seed, kind, 7, CorpusSettings()) for kind in ("composed", "dialogue"))
+    pages = " ".join(compose.compose(spec, seed, bank, 550, 0, 7) for spec in islice(composed, 200))
+    talks = " ".join(turn.content for spec in islice(dialogues, 100)
+                     for turn in compose.converse(spec, seed, bank, 550, 0, 7))
+    used = [sentence.text in pages or sentence.text in talks for sentence in sentences]
+    assert sum(used) > 0.9 * len(used)
+    assert "An answer of the" in talks and "A reason, n" in pages and "deep colour of the" in pages
+
+
+def grams(text: str) -> set[tuple[str, ...]]:
+    found = re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", text.casefold()))
+    return {tuple(found[i : i + 4]) for i in range(len(found) - 3)}
+
+
+def bare(text: str) -> str:
+    """A wording without names and marks, so that the words around them are compared."""
+    return " ".join(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", text.casefold())))
 
 
 def test_probes_use_no_wording_of_any_page() -> None:
-    """Prevents: probes that only ask for what stands in the corpus word for word."""
-    def grams(text: str) -> set[tuple[str, ...]]:
-        found = re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", text.casefold()))
-        return {tuple(found[i : i + 4]) for i in range(len(found) - 3)}
-
-    pages = [*wordings.STEPS, *wordings.QUESTIONS, *wordings.ANSWERS, *wordings.ABOUT,
-             *(text for pair in wordings.REGISTERS.values() for side in pair for text in side)]
+    """Prevents: probes that only ask for what stands in the corpus word for word, or nearly so."""
+    said = [wording for families in (wordings.STEPS, wordings.QUESTIONS, wordings.ANSWERS) for family in families.values()
+            for wording in family]
+    pages = [*said, *wordings.ABOUT, *wordings.ENTRIES, *(part for table in wordings.TABLES for part in table),
+             *(text for pair in voices.REGISTERS.values() for side in pair for text in side)]
     known = set().union(*(grams(text) for text in pages))
     for probe in (*probes.COMPLETIONS, *probes.QUESTIONS):
-        assert not grams(probe) & known, probe
-        assert not any(page.split("{x}")[0].strip() and probe.startswith(page.split("{x}")[0]) for page in wordings.QUESTIONS)
+        assert not grams(probe) & known, (probe, grams(probe) & known)
+        for page in said:
+            assert SequenceMatcher(None, bare(page), bare(probe)).ratio() < 0.8, (page, probe)
+            start = page.split("{x}")[0].strip()
+            assert len(start.split()) < 2 or not probe.startswith(start), (page, probe)
+
+
+def test_there_are_six_probes_that_differ_from_each_other() -> None:
+    """Prevents: an accuracy over six wordings that are one."""
+    for family in (probes.COMPLETIONS, probes.QUESTIONS):
+        assert len(family) >= 6
+        for one, other in combinations(family, 2):
+            assert not grams(one) & grams(other) and SequenceMatcher(None, bare(one), bare(other)).ratio() < 0.7, (one, other)
+
+
+def test_wordings_are_many_and_each_stands_once() -> None:
+    """Prevents: a page that has to draw more families than there are, and a wording that counts twice."""
+    assert len(wordings.STEPS) >= 20 and len(wordings.QUESTIONS) >= 12 and len(wordings.ANSWERS) >= 6
+    for families in (wordings.STEPS, wordings.QUESTIONS, wordings.ANSWERS):
+        every = [wording for family in families.values() for wording in family]
+        assert len(set(every)) == len(every)
+    assert all("{x}" in wording and "{y}" in wording for family in wordings.STEPS.values() for wording in family)
+    assert all("{x}" in wording and "{y}" not in wording for family in wordings.QUESTIONS.values() for wording in family)
+    assert all("{y}" in wording for family in wordings.ANSWERS.values() for wording in family)
+    assert all("{op}" in wording for families in (wordings.STEPS, wordings.QUESTIONS) for wording in families["operation"])
 
 
 def test_every_register_has_its_wordings() -> None:
     """Prevents: a register that the seeds may name and the generator does not know."""
-    assert set(REGISTERS) == set(wordings.REGISTERS) == set(wordings.WRITTEN_FORMS)
+    assert set(REGISTERS) == set(voices.REGISTERS) == set(voices.VOICES)

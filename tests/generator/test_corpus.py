@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rostok.config import CorpusSettings, Shares
-from rostok.errors import DataError
+from rostok.errors import DataError, StorageError
 from rostok.generator import corpus, gates
-from rostok.generator.records import Page, PageSpec, Reject
+from rostok.generator.bank import read_bank
+from rostok.generator.folder import training_pages
+from rostok.generator.records import BankSentence, Manifest, Page, PageSpec, Reject
 from rostok.records import read_jsonl
 from rostok.seeds.record import Seed
 
-SMALL = CorpusSettings(pages=24, shares=Shares(written=0.2, composed=0.4, dialogue=0.25, replay=0.15))
+SMALL = CorpusSettings(pages=24, page_characters=400, bank=1,
+                       shares=Shares(written=0.15, composed=0.4, dialogue=0.25, rewritten=0.1, replay=0.1))
+TWICE = CorpusSettings(pages=20, page_characters=400, bank=0,
+                       shares=Shares(written=0.2, composed=0.4, dialogue=0.2, rewritten=0, replay=0.2))
+BY_CODE = CorpusSettings(pages=40, bank=0, shares=Shares(written=0, composed=0.6, dialogue=0.4, replay=0))
 
 
 class NoEngine:
@@ -31,73 +41,204 @@ class NoEngine:
         return []
 
 
+def by_code(seed: Seed, folder: Path, settings: CorpusSettings = BY_CODE, random_seed: int = 7, model: str = "0" * 64,
+            **more: Any) -> Manifest:
+    """Build a corpus in which no page needs a model."""
+    return corpus.build(seed, folder, settings, random_seed, NoEngine(), model, **more)  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="session")
 def small_engine(base_gguf: Path) -> object:
     from rostok.engines.llamacpp import LlamaCppEngine
 
-    return LlamaCppEngine(base_gguf, sequences=8, context=1024, threads=2)
+    return LlamaCppEngine(base_gguf, sequences=16, context=1024, threads=2)
 
 
-def test_a_corpus_holds_what_was_asked_for(seed: Seed, small_engine: object, tmp_path: Path) -> None:
+@pytest.fixture(scope="session")
+def built(keeper: Seed, small_engine: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small corpus of all kinds by the embedded model, built once."""
+    folder = tmp_path_factory.mktemp("corpus") / "c"
+    corpus.build(keeper, folder, SMALL, 7, small_engine, "0" * 64)  # type: ignore[arg-type]
+    return folder
+
+
+def test_a_corpus_holds_what_was_asked_for(seed: Seed, built: Path, tmp_path: Path) -> None:
     """Prevents: missing pages, pages that no gate has seen, a manifest that does not count what lies there."""
-    manifest = corpus.build(seed, tmp_path / "c", SMALL, 7, small_engine, "0" * 64)  # type: ignore[arg-type]
-    pages = read_jsonl(tmp_path / "c" / "pages.jsonl", Page)
-    rejects = read_jsonl(tmp_path / "c" / "rejects.jsonl", Reject)
-    specs = {spec.number: spec for spec in read_jsonl(tmp_path / "c" / "plan.jsonl", PageSpec)}
+    manifest = Manifest.model_validate_json((built / "manifest.json").read_text())
+    pages = read_jsonl(built / "pages.jsonl", Page)
+    rejects = read_jsonl(built / "rejects.jsonl", Reject)
+    specs = {spec.number: spec for spec in read_jsonl(built / "plan.jsonl", PageSpec)}
     assert len(pages) == manifest.pages == 24
-    assert Counter(page.kind for page in pages) == manifest.by_kind == {"written": 5, "composed": 9, "dialogue": 6, "replay": 4}
+    assert Counter(page.kind for page in pages) == manifest.by_kind == {
+        "written": 4, "composed": 10, "dialogue": 6, "rewritten": 2, "replay": 2}
     assert Counter(reject.reason for reject in rejects) == manifest.rejected
     assert len({page.spec for page in pages}) == 24
     assert all(page.kind == specs[page.spec].kind and page.path == specs[page.spec].path for page in pages)
-    assert all((page.author == "model") == (page.kind in ("written", "replay")) for page in pages)
+    assert all((page.author == "model") == (page.kind in ("written", "rewritten", "replay")) for page in pages)
     context = gates.Context(seed, SMALL.page_characters, SMALL.near_duplicate)
     for page in pages:
         context.kind = page.kind
         assert gates.judge(page.text, context) is None
         context.remember(page.spec, page.text)
-    # the same call again asks for nothing and changes nothing
-    before = (tmp_path / "c" / "pages.jsonl").read_bytes()
-    assert corpus.build(seed, tmp_path / "c", SMALL, 7, NoEngine(), "0" * 64) == manifest  # type: ignore[arg-type]
-    assert (tmp_path / "c" / "pages.jsonl").read_bytes() == before
-    # a half-written last line and a missing marker: only what is missing is made
-    (tmp_path / "c" / "manifest.json").unlink()
+
+
+def test_every_page_tells_where_it_comes_from(seed: Seed, built: Path) -> None:
+    """Prevents: a corpus of which nobody can say which model wrote what, and how it was asked."""
+    pages = {page.spec: page for page in read_jsonl(built / "pages.jsonl", Page)}
+    for page in pages.values():
+        assert page.seed == seed.id and page.figures["characters"] == len(page.text)
+        assert (page.sampled is not None) == (page.author == "model") == (page.tokens > 0)
+        if page.sampled is not None:
+            assert page.sampled.engine == "LlamaCppEngine" and page.sampled.model == "0" * 64 and page.random_seed > 0
+        if page.kind == "rewritten":
+            assert page.source is not None
+            source = pages[page.source]
+            assert source.kind in ("written", "composed") and source.held_out == page.held_out and source.text != page.text
+    prompts = [page.sampled.prompt_sha256 for page in pages.values() if page.sampled is not None]
+    assert len(set(prompts)) == len(prompts)
+
+
+def test_the_bank_states_only_what_the_seed_holds(seed: Seed, built: Path) -> None:
+    """Prevents: sentences that lead from a node to one that the seed has elsewhere, cut off, said twice, or without a trace."""
+    every = read_jsonl(built / "bank.jsonl", BankSentence)
+    bank = read_bank(built / "bank.jsonl")
+    kept = [sentence for sentence in every if not sentence.refused]
+    assert list(bank.sentences) == kept and len(kept) > 30
+    assert {sentence.kind for sentence in kept} == {"definition", "scene", "reason", "answer", "trait"}
+    for sentence in kept:
+        others = [node.name for node in seed.nodes if node.key not in sentence.about]
+        assert not any(name in sentence.text.casefold() for name in others)
+        assert sentence.kind == "trait" or sentence.text.endswith((".", "!", "?"))
+        assert sentence.sampled.prompt_sha256 and sentence.tokens > 0
+    assert len({sentence.text for sentence in kept if sentence.kind != "trait"}) == sum(s.kind != "trait" for s in kept)
+    steps = {(step.source, step.target) for step in seed.transitions}
+    assert {sentence.about for sentence in kept if sentence.kind == "reason"} <= steps
+
+
+def test_a_finished_corpus_is_not_made_again_and_a_cut_one_only_where_it_was_cut(seed: Seed, built: Path, tmp_path: Path) -> None:
+    """Prevents: pages asked for twice; a page file cut in a line that loses more than that line, or loses it in silence."""
+    folder = tmp_path / "c"
+    shutil.copytree(built, folder)
+    before = (folder / "pages.jsonl").read_bytes()
+    manifest = Manifest.model_validate_json((built / "manifest.json").read_text())
+    assert corpus.build(seed, folder, SMALL, 7, NoEngine(), "0" * 64) == manifest  # type: ignore[arg-type]
+    assert (folder / "pages.jsonl").read_bytes() == before
     lines = before.splitlines(keepends=True)
-    composed = next(i for i in range(len(lines) - 1, 0, -1) if json.loads(lines[i])["kind"] in ("composed", "dialogue"))
-    kept = [line for i, line in enumerate(lines) if i != composed]
-    (tmp_path / "c" / "pages.jsonl").write_bytes(b"".join(kept) + lines[composed][:40])
-    again = corpus.build(seed, tmp_path / "c", SMALL, 7, NoEngine(), "0" * 64)  # type: ignore[arg-type]
+    cut = [i for i, line in enumerate(lines) if json.loads(line)["kind"] in ("composed", "dialogue")][-2:]
+    damaged = [line for i, line in enumerate(lines) if i not in cut]
+    damaged.insert(3, lines[cut[0]][:90] + b"\n")  # one broken in the middle of the file, one without its end
+    (folder / "pages.jsonl").write_bytes(b"".join(damaged) + lines[cut[1]][:40])
+    told: list[str] = []
+    again = corpus.build(seed, folder, SMALL, 7, NoEngine(), "0" * 64, tell=told.append)  # type: ignore[arg-type]
     assert again.pages == 24
-    assert sorted((tmp_path / "c" / "pages.jsonl").read_bytes().splitlines()) == sorted(before.splitlines())
+    assert sorted((folder / "pages.jsonl").read_bytes().splitlines()) == sorted(before.splitlines())
+    assert len(told) == 1 and "line 4, 24 was not whole, or stood alone; 130 bytes" in told[0]
+    assert "22 whole lines are kept" in told[0]
+    assert (folder / "pages.jsonl.dropped").read_bytes() == lines[cut[0]][:90] + b"\n" + lines[cut[1]][:40] + b"\n"
 
 
-def test_another_corpus_in_the_folder_is_refused(seed: Seed, tmp_path: Path) -> None:
-    """Prevents: pages of two corpora mixed in one folder."""
-    code_only = CorpusSettings(pages=20, shares=Shares(written=0, composed=0.6, dialogue=0.4, replay=0))
-    corpus.build(seed, tmp_path / "c", code_only, 7, NoEngine(), "0" * 64)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="another seed, model or settings"):
-        corpus.build(seed, tmp_path / "c", code_only, 8, NoEngine(), "0" * 64)  # type: ignore[arg-type]
+def test_two_runs_from_the_same_inputs_are_alike(seed: Seed, small_engine: object, tmp_path: Path) -> None:
+    """Prevents: a plan, a prompt or a composed page that depends on the process or the clock; the engine keeps its part while
+    the same requests meet in the same batches."""
+    for name in ("one", "two"):
+        corpus.build(seed, tmp_path / name, TWICE, 7, small_engine, "0" * 64)  # type: ignore[arg-type]
+    for name in ("plan.jsonl", "pages.jsonl", "rejects.jsonl"):
+        one, two = ((tmp_path / run / name).read_bytes() if (tmp_path / run / name).exists() else b"" for run in ("one", "two"))
+        assert one == two, name
+
+
+def test_another_corpus_in_the_folder_is_refused(seed: Seed, make_seed: Any, tmp_path: Path) -> None:
+    """Prevents: pages of two corpora mixed in one folder, and a refusal that does not say what differs."""
+    by_code(seed, tmp_path / "c")
+    other = make_seed(size=12)
+    wider = BY_CODE.model_copy(update={"page_characters": 600})
+    for what, call in {
+        f"the seed {seed.id}, now it would be {other.id}": lambda: by_code(other, tmp_path / "c"),
+        "random_seed 7, now it would be 8": lambda: by_code(seed, tmp_path / "c", random_seed=8),
+        "the model 000000000000, now it would be 111111111111": lambda: by_code(seed, tmp_path / "c", model="1" * 64),
+        "corpus.page_characters = 550, now it would be 600": lambda: by_code(seed, tmp_path / "c", wider),
+    }.items():
+        for finished in (True, False):
+            if not finished:
+                (tmp_path / "c" / "manifest.json").rename(tmp_path / "kept")
+            with pytest.raises(DataError, match=re.escape(what)):
+                call()
+            if not finished:
+                (tmp_path / "kept").rename(tmp_path / "c" / "manifest.json")
+    assert by_code(seed, tmp_path / "c").pages == 40
+
+
+def test_a_corpus_of_another_version_is_refused(seed: Seed, tmp_path: Path) -> None:
+    """Prevents: pages of two generators in one corpus."""
+    by_code(seed, tmp_path / "c")
+    path = tmp_path / "c" / "manifest.json"
+    path.write_text(path.read_text().replace('"generator": 2', '"generator": 1').replace('"made_from": "', '"made_from": "0'))
+    with pytest.raises(DataError, match="version 1 of the generator, this is version 2"):
+        by_code(seed, tmp_path / "c")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "origin").write_text("0" * 64)
+    with pytest.raises(DataError, match="from an older version"):
+        by_code(seed, tmp_path / "old")
 
 
 def test_a_changed_corpus_is_named_with_its_line(seed: Seed, tmp_path: Path) -> None:
     """Prevents: training on a corpus with a broken line, or on pages edited after the manifest."""
-    code_only = CorpusSettings(pages=20, shares=Shares(written=0, composed=0.6, dialogue=0.4, replay=0))
-    corpus.build(seed, tmp_path / "c", code_only, 7, NoEngine(), "0" * 64)  # type: ignore[arg-type]
+    by_code(seed, tmp_path / "c")
     path = tmp_path / "c" / "pages.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:4], lines[4][:50], *lines[5:]]) + "\n")
     with pytest.raises(DataError, match=r"pages.jsonl, line 5"):
-        corpus.training_pages(tmp_path / "c")
+        training_pages(tmp_path / "c")
     path.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(DataError, match="was changed after the corpus was finished"):
-        corpus.training_pages(tmp_path / "c")
+        training_pages(tmp_path / "c")
+    with pytest.raises(DataError, match="was changed after the corpus was finished"):
+        by_code(seed, tmp_path / "c")
+
+
+def test_a_lost_plan_is_planned_again(seed: Seed, tmp_path: Path) -> None:
+    """Prevents: a half-built corpus that cannot go on because of a line that code can compute; pages whose line is gone."""
+    manifest = by_code(seed, tmp_path / "c")
+    assert manifest.given_up > 2
+    (tmp_path / "c" / "manifest.json").unlink()
+    plan = (tmp_path / "c" / "plan.jsonl").read_bytes()
+    lines = plan.splitlines(keepends=True)
+    del lines[5], lines[42]  # a planned line, and the third replacement, on which the later ones follow
+    (tmp_path / "c" / "plan.jsonl").write_bytes(b"".join(lines)[:-30])
+    told: list[str] = []
+    again = by_code(seed, tmp_path / "c", tell=told.append)
+    pages = read_jsonl(tmp_path / "c" / "pages.jsonl", Page)
+    specs = {spec.number: spec for spec in read_jsonl(tmp_path / "c" / "plan.jsonl", PageSpec)}
+    assert again.pages == len(pages) == len({page.spec for page in pages}) == 40
+    assert all(page.path == specs[page.spec].path for page in pages) and sorted(specs) == list(range(len(specs)))
+    assert (tmp_path / "c" / "plan.jsonl").read_bytes().startswith(b"".join(plan.splitlines(keepends=True)[:42]))
+    assert "plan.jsonl" in told[0] and "pages.jsonl" in told[1]
 
 
 def test_gates_that_refuse_everything_end_with_their_reasons(seed: Seed, tmp_path: Path) -> None:
-    """Prevents: a night spent on pages that can never pass."""
-    impossible = CorpusSettings(pages=20, page_characters=4000, tries=1,
-                                shares=Shares(written=0, composed=0.6, dialogue=0.4, replay=0))
-    with pytest.raises(corpus.CorpusError, match=r"refused too many pages .* too short \d+×"):
-        corpus.build(seed, tmp_path / "c", impossible, 7, NoEngine(), "0" * 64)  # type: ignore[arg-type]
+    """Prevents: a night spent on pages that can never pass, and rejects that are lost with the error."""
+    impossible = BY_CODE.model_copy(update={"page_characters": 4000, "tries": 1})
+    with pytest.raises(corpus.CorpusError, match=r"refused too many pages .* too short \d+×.* 0 accepted pages are kept"):
+        by_code(seed, tmp_path / "c", impossible)
+    many = impossible.model_copy(update={"pages": 2000, "tries": 20})
+    with pytest.raises(corpus.CorpusError, match=r"composed: too short \d+×, dialogue: too short \d+×"):
+        by_code(seed, tmp_path / "d", many)
+    assert 96 <= len(read_jsonl(tmp_path / "d" / "rejects.jsonl", Reject)) < 200
+
+
+def test_a_full_disk_ends_in_a_sentence_and_loses_nothing(seed: Seed, tmp_path: Path) -> None:
+    """Prevents: a half page at the end of the file, and pages made again after space was found."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limit[1]))
+    try:
+        with pytest.raises(StorageError, match=r"cannot write .*pages.jsonl: File too large. Free some space"):
+            by_code(seed, tmp_path / "c", BY_CODE.model_copy(update={"pages": 100}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    kept = (tmp_path / "c" / "pages.jsonl").read_bytes() if (tmp_path / "c" / "pages.jsonl").exists() else b""
+    assert not kept or kept.endswith(b"\n")
+    assert by_code(seed, tmp_path / "c", BY_CODE.model_copy(update={"pages": 100})).pages == 100
+    assert (tmp_path / "c" / "pages.jsonl").read_bytes().startswith(kept)
 
 
 _CHILD = """
@@ -110,7 +251,7 @@ from rostok.engines.llamacpp import LlamaCppEngine
 from rostok.generator import corpus
 from rostok.seeds.record import Seed
 seed = Seed.model_validate_json(Path(sys.argv[1]).read_text())
-settings = CorpusSettings(pages=24, shares=Shares(written=0.2, composed=0.4, dialogue=0.25, replay=0.15))
+settings = CorpusSettings(pages=24, bank=0, shares=Shares(written=0.2, composed=0.4, dialogue=0.25, replay=0.15))
 with LlamaCppEngine(Path(sys.argv[3]), sequences=8, context=1024, threads=2) as engine:
     corpus.build(seed, Path(sys.argv[2]), settings, 7, engine, "0" * 64)
 """
@@ -133,7 +274,8 @@ def test_kill_9_and_go_on(seed: Seed, small_engine: object, base_gguf: Path, tmp
         child.wait()
     whole = (folder / "pages.jsonl").read_bytes()
     whole = whole[: whole.rfind(b"\n") + 1]
-    manifest = corpus.build(seed, folder, SMALL, 7, small_engine, "0" * 64)  # type: ignore[arg-type]
+    settings = CorpusSettings(pages=24, bank=0, shares=Shares(written=0.2, composed=0.4, dialogue=0.25, replay=0.15))
+    manifest = corpus.build(seed, folder, settings, 7, small_engine, "0" * 64)  # type: ignore[arg-type]
     after = (folder / "pages.jsonl").read_bytes()
     assert manifest.pages == 24
     assert after.startswith(whole)
