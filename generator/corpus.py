@@ -33,7 +33,7 @@ from rostok.records import (
 )
 from rostok.seeds.record import Seed
 
-_GENERATOR = 1  # raise when the same seed and settings would give other pages
+_GENERATOR = 2  # raise when the same seed and settings would give other pages
 _WAVE = 512     # pages asked for at once, so that the engine is never short of work; written in the order of the plan
 _SPARE = 2      # at most so many replacements for every planned page
 
@@ -74,10 +74,11 @@ def check_pages(folder: Path, manifest: Manifest) -> None:
 
 
 def build(seed: Seed, folder: Path, settings: CorpusSettings, random_seed: int, engine: Engine, model_sha256: str, *,
-          on_page: Callable[[Kind, int], None] = lambda kind, tokens: None) -> Manifest:
+          shared: gates.Shared | None = None, on_page: Callable[[Kind, int], None] = lambda kind, tokens: None) -> Manifest:
     """Build the corpus of a seed, or finish a half-built one.
 
     Args:
+        shared: what the gates know of the run's other seeds and corpora; the accepted pages are added to it.
         on_page: called with kind and sampled tokens for every accepted page.
 
     Raises:
@@ -91,7 +92,7 @@ def build(seed: Seed, folder: Path, settings: CorpusSettings, random_seed: int, 
         return manifest
     started = time.monotonic()
     _claim(folder, origin)
-    builder = _Builder(seed, folder, settings, random_seed, engine, on_page)
+    builder = _Builder(seed, folder, settings, random_seed, engine, shared, on_page)
     builder.run()
     return builder.close(origin, model_sha256, started)
 
@@ -109,7 +110,7 @@ def _claim(folder: Path, origin: str) -> None:
 
 class _Builder:
     def __init__(self, seed: Seed, folder: Path, settings: CorpusSettings, random_seed: int, engine: Engine,
-                 on_page: Callable[[Kind, int], None]) -> None:
+                 shared: gates.Shared | None, on_page: Callable[[Kind, int], None]) -> None:
         self.seed, self.folder, self.settings = seed, folder, settings
         self.random_seed, self.engine, self.on_page = random_seed, engine, on_page
         self.plan_path, self.pages_path = folder / "plan.jsonl", folder / "pages.jsonl"
@@ -121,12 +122,13 @@ class _Builder:
             recover_jsonl(path)
         self.specs = read_jsonl(self.plan_path, PageSpec)
         self.planned = settings.pages
-        self.context = gates.Context(seed, settings.page_characters, settings.near_duplicate)
+        self.context = gates.Context(seed, settings.page_characters, settings.near_duplicate, shared=shared)
         self.accepted: set[int] = set()
         self.tries: Counter[int] = Counter()
         self.sampled = 0
         for page in read_jsonl(self.pages_path, Page):
             self.accepted.add(page.spec)
+            self.context.kind = page.kind
             self.context.remember(page.spec, page.text)
             self.sampled += page.tokens
             on_page(page.kind, 0)

@@ -22,6 +22,7 @@ from typing import Annotated
 import typer
 
 from rostok import __version__
+from rostok.cli_corpus_score import score as _corpus_score
 from rostok.cli_run import (
     Assignments,
     ConfigFile,
@@ -49,6 +50,7 @@ _corpus = typer.Typer(no_args_is_help=True, help="Grow corpora from the seeds.")
 _swarm = typer.Typer(no_args_is_help=True, help="Train the experts and measure what they learned.")
 _app.add_typer(seeds_app, name="seeds")
 _app.add_typer(_corpus, name="corpus")
+_corpus.command("score", epilog="Example: rostok corpus score runs/demo my-book.txt")(_corpus_score)
 _app.add_typer(_swarm, name="swarm")
 
 Pages = Annotated[int | None, typer.Option(help="Pages of one corpus.")]
