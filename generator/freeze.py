@@ -9,7 +9,6 @@ made from. Takes about three minutes on two cores. The same texts, embedder and 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
 import random
@@ -27,14 +26,14 @@ from rostok.generator import adpt
 from rostok.generator.frozen import FORMAT, SHAPES, STEP, STRONGEST, Frozen, frozen, shape, tokenize
 from rostok.generator.texts import cut_pages
 from rostok.generator.window import read_page
-from rostok.records import write_atomic
+from rostok.records import file_digest, write_atomic
 from rostok.seeds.measures import Embeds
 
-FIELDS = 512        # clusters of phrases; those that are not reusable are dropped
+FIELDS = 512
 _TIES = 3           # fields of one word at most
 _ACTIVE = 0.006     # share of all pairs of word and field that count as tied: this sets the threshold on the cosine
 _DIMENSIONS = 32    # of the fields' centroids as they are kept
-_FREQUENT = 640     # words that are classes of their own in the bigram model
+_FREQUENT = 500     # words that are classes of their own in the bigram model
 _PHRASES = 20_000
 _PAGES = 4_000      # of each register at most
 _APART = 5          # every fifth page
@@ -42,7 +41,8 @@ _SEED = 7
 _CLAUSE = re.compile(r"[,;:.!?—()\"“”]+|--+")
 
 
-def freeze(registers: dict[str, list[str]], embedder: Embeds, vocabulary: Sequence[str], sources: dict[str, str]) -> bytes:
+def freeze(registers: dict[str, list[str]], embedder: Embeds, vocabulary: Sequence[str], sources: dict[str, str], *,
+           fields: int = FIELDS) -> bytes:
     """The bytes of a reference.
 
     Args:
@@ -50,16 +50,18 @@ def freeze(registers: dict[str, list[str]], embedder: Embeds, vocabulary: Sequen
         embedder: gives fields and words their places.
         vocabulary: known words, the most frequent first.
         sources: {name: SHA-256} of the texts, kept for the record.
+        fields: clusters of phrases; those that are not reusable are dropped.
 
     Raises:
         DataError: fewer than two registers, or too little text.
     """
     pages = {name: random.Random(_SEED).sample(texts, min(_PAGES, len(texts))) for name, texts in sorted(registers.items())}
-    if len(pages) < 2 or sum(map(len, pages.values())) < 1000:
-        raise DataError("a reference needs two registers (folders) or more and at least 1,000 pages (550,000 characters).")
+    if len(pages) < 2 or sum(map(len, pages.values())) < 2 * fields:
+        raise DataError("a reference needs two registers (folders) or more, and two pages of 550 characters for each of its "
+                        f"{fields} fields.")
     every = [page for texts in pages.values() for page in texts]
     words = _words(vocabulary, every)
-    centroids, ties, strength, threshold = _fields(every, words, embedder)
+    centroids, ties, strength, threshold = _fields(every, words, embedder, fields)
     # The bands come from pages that the bigram model has not counted, as every text is that will be measured with them.
     frequent, costs = _bigrams([page for number, page in enumerate(every) if number % _APART])
     draft = Frozen(tuple(words), ties, strength, centroids, tuple(frequent), costs, {}, "")
@@ -87,7 +89,7 @@ def _words(vocabulary: Sequence[str], pages: Sequence[str]) -> list[str]:
     return [*known, *more]
 
 
-def _fields(pages: Sequence[str], words: Sequence[str], embedder: Embeds,
+def _fields(pages: Sequence[str], words: Sequence[str], embedder: Embeds, fields: int,
             ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], float]:
     """Centroids of the reference's phrases, and what ties every word to them: max(0, cosine - threshold), scaled to 1."""
     from sklearn.cluster import KMeans
@@ -101,7 +103,7 @@ def _fields(pages: Sequence[str], words: Sequence[str], embedder: Embeds,
     # A direction that all phrases share says nothing, and makes every cosine high (Mu & Viswanath, 1702.01417).
     mean, own = vectors.mean(axis=0), tokens[spoken].mean(axis=0)
     vectors, tokens = _unit(vectors - mean), _unit(tokens - own)
-    centres = _unit(KMeans(FIELDS, n_init=1, max_iter=50, random_state=_SEED).fit(vectors).cluster_centers_)
+    centres = _unit(KMeans(fields, n_init=1, max_iter=50, random_state=_SEED).fit(vectors).cluster_centers_)
     cosines = tokens @ centres.T
     cosines[~spoken] = -1
     threshold = float(np.quantile(cosines[spoken], 1 - _ACTIVE))
@@ -189,17 +191,23 @@ def main() -> None:
     options = parser.parse_args()
     prepare()
     model = find_embedder(EMBEDDED)
-    files = sorted(options.texts.glob("*/*.txt"))
-    registers: dict[str, list[str]] = {}
-    state: dict[str, str] = {}
-    for path in files:
-        registers.setdefault(path.parent.name, []).extend(cut_pages(path.read_text(encoding="utf-8")))
-    for name in registers:
-        parts = [path.read_bytes() for path in files if path.parent.name == name]
-        state[name] = hashlib.sha256(b"".join(parts)).hexdigest()
-    data = freeze(registers, Embedder(model), vocabulary(model.source), state)
+    registers, sources = read_registers(options.texts)
+    data = freeze(registers, Embedder(model), vocabulary(model.source), sources)
     write_atomic(options.out, data)
     print(f"{options.out}: {len(data):,} bytes\n{json.dumps(frozen(options.out).facts, indent=1)}")
+
+
+def read_registers(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Pages, and the SHA-256 of all files, of every register. Raises `DataError` for a folder without any."""
+    pages, sources = {}, {}
+    for register in sorted(path for path in folder.glob("*") if path.is_dir()):
+        files = sorted(register.glob("*.txt"))
+        if files:
+            pages[register.name] = [page for path in files for page in cut_pages(path.read_text(encoding="utf-8"))]
+            sources[register.name] = file_digest(*files)
+    if not pages:
+        raise DataError(f"{folder} holds no folder with .txt files in it. Give a folder with one folder per register.")
+    return pages, sources
 
 
 def vocabulary(folder: Path) -> list[str]:

@@ -78,11 +78,11 @@ class Context:
     shared: Shared | None = None
 
     def __post_init__(self) -> None:
-        self.shared = self.shared or Shared((self.seed,), self.near_duplicate)
+        self.run = self.shared or Shared((self.seed,), self.near_duplicate)
         self.reference: Frozen = frozen()
         self.names = {node.name.casefold() for node in self.seed.nodes}
         # What stands in the seed's own texts is no leak from another seed, whoever else has a node of that name.
-        self.allowed = _names_in(words(self.seed.card()), self.shared)
+        self.allowed = _names_in(words(self.seed.card()), self.run)
         self._numbers: set[int] = set()
         self._profiles: NDArray[np.float32] = np.zeros((64, len(self.reference.centroids)), np.float32)
         self._written: list[int] = []
@@ -92,8 +92,7 @@ class Context:
         if number in self._numbers:
             return
         self._numbers.add(number)
-        assert self.shared is not None
-        self.shared.pages.add(Place(self.seed.id, number), _sketch(text))
+        self.run.pages.add(Place(self.seed.id, number), _sketch(text))
         if self.kind == "written":
             if len(self._written) == len(self._profiles):
                 self._profiles = np.concatenate([self._profiles, np.zeros_like(self._profiles)])
@@ -190,10 +189,9 @@ def strays(text: str, context: Context) -> Verdict:
     """The page does not speak of another seed of the run. One name may be chance: seeds of one theme share their words."""
     if context.kind == "replay":
         return None
-    assert context.shared is not None
     found: dict[str, list[str]] = {}
-    for name in _names_in(words(text), context.shared) - context.allowed:
-        for owner in context.shared.owners[name] - {context.seed.id}:
+    for name in _names_in(words(text), context.run) - context.allowed:
+        for owner in context.run.owners[name] - {context.seed.id}:
             found.setdefault(owner, []).append(name)
     owner, names = max(found.items(), key=lambda item: (len(item[1]), item[0]), default=("", []))
     return ("names of another seed", f"{', '.join(sorted(names))} of {owner}") if len(names) >= _STRAYED else None
@@ -207,9 +205,8 @@ def new(text: str, context: Context) -> Verdict:
 
     Replay is looked for in its own corpus only: every expert of a run is asked the same general questions.
     """
-    assert context.shared is not None
     own = context.seed.id
-    near = context.shared.pages.nearest(_sketch(text), within=own if context.kind == "replay" else None)
+    near = context.run.pages.nearest(_sketch(text), within=own if context.kind == "replay" else None)
     if near is None:
         return None
     place, similarity = near

@@ -103,16 +103,15 @@ def table(scores: Sequence[Score]) -> Table:
     """The figures for the terminal: one text a row."""
     from rich.table import Table
 
-    shown = Table(box=None, pad_edge=False)
+    shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # fits 80 columns
     shown.add_column("text", overflow="fold")
-    for name in ("pages", "tokens", "ADPT", "95%", "fields", "gate", "new", "bits", "xz", "distinct-4", "near-dup",
-                 "Vendi pages"):
+    for name in ("pages", "ADPT (95%)", "fields", "gate", "new", "xz", "dist-4", "dup", "Vendi"):
         shown.add_column(name, justify="right", no_wrap=True)
     for found in scores:
         parts = found.density
         pages = f"{found.measured:,}" if found.measured == found.pages else f"{found.measured:,}/{found.pages:,}"
         shown.add_row(
-            found.name, pages, f"{parts.tokens:,}", f"{parts.adpt:.1f}", f"{parts.low:.1f}–{parts.high:.1f}",
-            f"{parts.number:.1f}", f"{parts.gate:.2f}", f"{parts.novelty:.2f}", f"{parts.surprisal:.2f}", f"{found.xz_ratio:.2f}",
-            f"{found.distinct_4:.1%}", f"{found.near_duplicates:.1%}", f"{found.vendi_pages:.1f}")
+            found.name, pages, f"{parts.adpt:.1f} ({parts.low:.1f}–{parts.high:.1f})", f"{parts.number:.1f}", f"{parts.gate:.2f}",
+            f"{parts.novelty:.2f}", f"{found.xz_ratio:.2f}", f"{found.distinct_4:.0%}", f"{found.near_duplicates:.1%}",
+            f"{found.vendi_pages:.1f}")
     return shown
