@@ -38,11 +38,12 @@ class CorpusError(RostokError):
 
 
 def build(seed: Seed, folder: Path, settings: CorpusSettings, random_seed: int, engine: Engine, model_sha256: str, *,
-          on_page: Callable[[Kind, int], None] = lambda kind, tokens: None,
+          shared: gates.Shared | None = None, on_page: Callable[[Kind, int], None] = lambda kind, tokens: None,
           tell: Callable[[str], None] = lambda text: None) -> Manifest:
     """Build the corpus of a seed, or finish a half-built one.
 
     Args:
+        shared: what the gates know of the run's other seeds and corpora; the accepted pages are added to it.
         on_page: called with kind and sampled tokens for every accepted page.
         tell: called with a sentence about what was recovered, or refused beyond measure.
 
@@ -59,14 +60,14 @@ def build(seed: Seed, folder: Path, settings: CorpusSettings, random_seed: int, 
     started = time.monotonic()
     claim(folder, wanted)
     (folder / "manifest.json").unlink(missing_ok=True)  # of pages that are not whole any more
-    builder = _Builder(seed, folder, settings, random_seed, engine, model_sha256, on_page, tell)
+    builder = _Builder(seed, folder, settings, random_seed, engine, model_sha256, shared, on_page, tell)
     builder.run()
     return builder.close(wanted, started)
 
 
 class _Builder:
     def __init__(self, seed: Seed, folder: Path, settings: CorpusSettings, random_seed: int, engine: Engine, model_sha256: str,
-                 on_page: Callable[[Kind, int], None], tell: Callable[[str], None]) -> None:
+                 shared: gates.Shared | None, on_page: Callable[[Kind, int], None], tell: Callable[[str], None]) -> None:
         self.seed, self.seed_id, self.folder, self.settings = seed, seed.id, folder, settings
         self.random_seed, self.engine, self.model = random_seed, engine, model_sha256
         self.on_page, self.tell = on_page, tell
@@ -76,7 +77,7 @@ class _Builder:
         self.specs = self._plan()
         self.given_up = {spec.replaces: spec.number for spec in self.specs if spec.replaces is not None}
         self.streams: dict[Kind, Iterator[PageSpec]] = {}
-        self.context = gates.Context(seed, settings.page_characters, settings.near_duplicate)
+        self.context = gates.Context(seed, settings.page_characters, settings.near_duplicate, shared=shared)
         self.texts: dict[int, str] = {}  # of accepted pages, by plan line
         self.tries: Counter[int] = Counter()
         self.kept: Counter[Kind] = Counter()
@@ -104,6 +105,7 @@ class _Builder:
         for page in read_jsonl(self.pages_path, Page):
             self.texts[page.spec] = page.text
             self.kept[page.kind] += 1
+            self.context.kind = page.kind
             self.context.remember(page.spec, page.text)
             self.sampled += page.tokens
             self.on_page(page.kind, 0)

@@ -1,67 +1,114 @@
 """Gates: what a page must pass. Each is a small function that returns None, or a reason with a detail.
 
-A new gate is a function here and a line in `GATES`.
+A new gate is a function here and a line in `GATES`. Cheap ones come first. docs/adpt.md tells what each refuses.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cache
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
-from datasketch import MinHash, MinHashLSH
+import numpy as np
+from numpy.typing import NDArray
 
-from rostok.generator.records import Kind
+from rostok.generator.frozen import Frozen, frozen
+from rostok.generator.neighbours import Neighbours, Place, sketch
+from rostok.generator.records import Kind, Page
+from rostok.generator.window import Window, read_page
 from rostok.seeds.record import Seed
 
 Verdict = tuple[str, str] | None
 _WORD = re.compile(r"[\w']+")
 _END = re.compile(r"[.!?…]['\"”’)]*$")
-_PERMUTATIONS = 64
+_BY_CODE = ("composed", "dialogue")  # kinds whose sentences code has put together
+_SAME_SENSE = 0.97   # cosine of two written pages' profiles; see docs/adpt.md
+_STRAYED = 2         # names of one other seed that are no chance any more
+# How far a page may lie outside the reference's 1st and 99th percentiles. At 10.9 bits, above which one in a hundred replayed
+# answers lies, four of five pages of shuffled tokens are refused.
+_BELOW, _ABOVE = 1.25, 1.12
+_SCRIPTS = {"ru": "CYRILLIC", "uk": "CYRILLIC", "bg": "CYRILLIC", "el": "GREEK"}  # every other language: LATIN
+
+
+def judge(text: str, context: Context) -> Verdict:
+    """The first reason to refuse the page, or None."""
+    for gate in GATES:
+        verdict = gate(text, context)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+class Shared:
+    """What the corpora of a run know of each other: their pages and the names of all seeds. One object for all of them."""
+
+    def __init__(self, seeds: Iterable[Seed] = (), near_duplicate: float = 0.8) -> None:
+        self.pages = Neighbours(near_duplicate)
+        self.owners: dict[str, set[str]] = {}
+        self.longest = 1
+        for seed in seeds:
+            for node in seed.nodes:
+                name = " ".join(words(node.name))
+                self.owners.setdefault(name, set()).add(seed.id)
+                self.longest = max(self.longest, len(name.split()))
+
+    def load(self, corpus: str, pages: Iterable[Page]) -> None:
+        """The pages of a corpus that was finished before."""
+        for page in pages:
+            self.pages.add(Place(corpus, page.spec), sketch(words(page.text)))
 
 
 @dataclass
 class Context:
-    """What a gate may look at besides the text: the seed, the prompt, and the pages accepted before."""
+    """What a gate may look at besides the text: the seed, the prompt, the pages accepted before, and the run's other corpora.
+
+    Attributes:
+        kind, prompt: of the page at hand; set before every page.
+        shared: what the corpora of the run know of each other; of this corpus alone when none is given.
+    """
 
     seed: Seed
     characters: int
     near_duplicate: float
     kind: Kind = "written"
     prompt: str = ""
-    index: Any = field(default=None)
+    shared: Shared | None = None
 
     def __post_init__(self) -> None:
-        self.index = MinHashLSH(threshold=self.near_duplicate, num_perm=_PERMUTATIONS)
+        self.run = self.shared or Shared((self.seed,), self.near_duplicate)
+        self.reference: Frozen = frozen()
         self.names = {node.name.casefold() for node in self.seed.nodes}
+        # What stands in the seed's own texts is no leak from another seed, whoever else has a node of that name.
+        self.allowed = _names_in(words(self.seed.card()), self.run)
+        self._numbers: set[int] = set()
+        self._profiles: NDArray[np.float32] = np.zeros((64, len(self.reference.centroids)), np.float32)
+        self._written: list[int] = []
 
     def remember(self, number: int, text: str) -> None:
         """An accepted page: later ones must not be nearly the same."""
-        if str(number) not in self.index:
-            self.index.insert(str(number), sketch(text))
+        if number in self._numbers:
+            return
+        self._numbers.add(number)
+        self.run.pages.add(Place(self.seed.id, number), _sketch(text))
+        if self.kind == "written":
+            if len(self._written) == len(self._profiles):
+                self._profiles = np.concatenate([self._profiles, np.zeros_like(self._profiles)])
+            self._profiles[len(self._written)] = _window(text).profile
+            self._written.append(number)
+
+    def nearest_in_sense(self, profile: NDArray[np.float32]) -> tuple[int, float] | None:
+        """Number and cosine of the written page that is nearest in sense, or None when there is none yet."""
+        if not self._written:
+            return None
+        cosines = self._profiles[: len(self._written)] @ profile
+        best = int(cosines.argmax())
+        return self._written[best], float(cosines[best])
 
 
-def words(text: str) -> list[str]:
-    """Words in lower case."""
-    return _WORD.findall(text.casefold())
-
-
-def trim(text: str) -> str:
-    """The text up to its last whole sentence; unchanged when it has none."""
-    text = text.strip()
-    if _END.search(text):
-        return text
-    ends = [match.end() for match in re.finditer(r"[.!?…]['\"”’)]*(?=\s)", text)]
-    return text[: ends[-1]] if ends else text
-
-
-def sketch(text: str) -> MinHash:
-    """MinHash of the text's word 5-grams."""
-    minhash = MinHash(num_perm=_PERMUTATIONS)
-    minhash.update_batch([" ".join(gram).encode() for gram in _grams(words(text), 5)])
-    return minhash
+# ── form ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def length(text: str, context: Context) -> Verdict:
@@ -74,12 +121,15 @@ def length(text: str, context: Context) -> Verdict:
 
 def whole(text: str, context: Context) -> Verdict:
     """The last sentence is finished."""
-    return None if _END.search(text.strip()) or context.kind in ("composed", "dialogue") else ("cut off", text[-40:])
+    return None if _END.search(text.strip()) or context.kind in _BY_CODE else ("cut off", text[-40:])
 
 
 def looping(text: str, context: Context) -> Verdict:
-    """No run of eight words stands twice, and four-word runs hardly repeat."""
+    """No run of eight words stands twice, four-word runs hardly repeat, and nothing is stammered."""
     found = words(text)
+    stammer = next((word for word, *others in _grams(found, 4) if others == [word] * 3), None) or _STAMMER.search(text)
+    if stammer:
+        return "loop", f"'{stammer if isinstance(stammer, str) else stammer.group(0)[:40]}' over and over"
     long = _grams(found, 8)
     if len(set(long)) < len(long):
         return "loop", "eight words stand twice"
@@ -89,17 +139,17 @@ def looping(text: str, context: Context) -> Verdict:
 
 
 def prompt_copy(text: str, context: Context) -> Verdict:
-    """The page is not its own prompt said again."""
-    if context.kind != "written":
+    """The page is not its own prompt, or an example in it, said again."""
+    if not context.prompt:
         return None
-    asked = set(_grams(words(context.prompt), 12))
-    copied = [gram for gram in _grams(words(text), 12) if gram in asked]
-    return ("copies the prompt", " ".join(copied[0])) if copied else None
+    asked = _asked(context.prompt)
+    copied = next((gram for gram in _grams(words(text), 12) if gram in asked), None)
+    return ("copies the prompt", " ".join(copied)) if copied else None
 
 
 def speaks_of_the_task(text: str, context: Context) -> Verdict:
     """A page is a text, not a talk about writing one."""
-    if context.kind != "written":
+    if context.kind not in ("written", "rewritten"):
         return None
     found = _TASK.search(text)
     return ("speaks of the task", found.group(0)) if found else None
@@ -107,12 +157,23 @@ def speaks_of_the_task(text: str, context: Context) -> Verdict:
 
 def language(text: str, context: Context) -> Verdict:
     """The text is in the seed's language and its script."""
-    letters = [letter for letter in text if letter.isalpha()]
-    latin = sum(letter.isascii() for letter in letters) / max(1, len(letters))
-    if latin < 0.97:
-        return "wrong script", f"{1 - latin:.0%} of the letters"
+    wanted = context.seed.language
+    script = _SCRIPTS.get(wanted, "LATIN")
+    if script != "LATIN" or not text.isascii():
+        letters = [letter for letter in text if letter.isalpha()]
+        foreign = sum(_script(letter) != script for letter in letters) / max(1, len(letters))
+        if foreign > 0.03:
+            return "wrong script", f"{foreign:.0%} of the letters"
+    if len(text) <= 150:  # too little to tell languages apart
+        return None
+    found = words(text)
+    if wanted == "en" and 10 * sum(word in _ENGLISH for word in found) >= len(found):
+        return None  # every tenth word is one that only English has; the classifier takes five times as long
     guess = _identifier().classify(text)[0]
-    return ("wrong language", str(guess)) if guess != context.seed.language and len(text) > 150 else None
+    return ("wrong language", str(guess)) if guess != wanted else None
+
+
+# ── the seed ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def on_seed(text: str, context: Context) -> Verdict:
@@ -124,31 +185,129 @@ def on_seed(text: str, context: Context) -> Verdict:
     return None if len(named) >= (1 if context.kind == "written" else 2) else ("off the seed", f"{len(named)} of its nodes named")
 
 
+def strays(text: str, context: Context) -> Verdict:
+    """The page does not speak of another seed of the run. One name may be chance: seeds of one theme share their words."""
+    if context.kind == "replay":
+        return None
+    found: dict[str, list[str]] = {}
+    for name in _names_in(words(text), context.run) - context.allowed:
+        for owner in context.run.owners[name] - {context.seed.id}:
+            found.setdefault(owner, []).append(name)
+    owner, names = max(found.items(), key=lambda item: (len(item[1]), item[0]), default=("", []))
+    return ("names of another seed", f"{', '.join(sorted(names))} of {owner}") if len(names) >= _STRAYED else None
+
+
+# ── what was there before ───────────────────────────────────────────────────────────────────────────────────────
+
+
 def new(text: str, context: Context) -> Verdict:
-    """Not nearly a page that was accepted before."""
-    near = context.index.query(sketch(text))
-    return ("near-duplicate", f"of page {near[0]}") if near else None
+    """Not nearly a page that was accepted before, in this corpus or in another one of the run.
+
+    Replay is looked for in its own corpus only: every expert of a run is asked the same general questions.
+    """
+    own = context.seed.id
+    near = context.run.pages.nearest(_sketch(text), within=own if context.kind == "replay" else None)
+    if near is None:
+        return None
+    place, similarity = near
+    return "near-duplicate", f"of page {place.page}{f' of {place.corpus}' if place.corpus != own else ''} ({similarity:.2f})"
+
+
+def new_in_sense(text: str, context: Context) -> Verdict:
+    """A page that the model wrote does not say in other words what another one of this corpus says.
+
+    Composed pages and dialogues are many wordings of the same facts, and are meant to be.
+    """
+    if context.kind != "written" or context.seed.language != "en":
+        return None
+    near = context.nearest_in_sense(_window(text).profile)
+    return ("same in other words", f"as page {near[0]} ({near[1]:.3f})") if near and near[1] >= _SAME_SENSE else None
+
+
+# ── density ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def likely(text: str, context: Context) -> Verdict:
+    """The words follow each other neither by rote nor at random: bits per token within the reference's band."""
+    if context.kind in _BY_CODE or context.seed.language != "en":
+        return None
+    band, bits = context.reference.facts["surprisal"], _window(text).surprisal
+    if bits > band["p99"] * _ABOVE:
+        return "surprisal too high", f"{bits:.2f} bits a token"
+    return ("surprisal too low", f"{bits:.2f} bits a token") if bits < band["p1"] / _BELOW else None
+
+
+def dense(text: str, context: Context) -> Verdict:
+    """The page keeps as many semantic fields active as the plainest pages of the reference, for its length.
+
+    What code composes has the fields of its seed's names, and composing it again would change nothing.
+    """
+    if context.kind in _BY_CODE or context.seed.language != "en":
+        return None
+    band, window = context.reference.facts["number"], _window(text)
+    least = band["p1"] / _BELOW * min(1.0, window.tokens / 100)
+    if window.at_least(context.reference) >= least:
+        return None
+    number = window.number(context.reference)
+    return ("density too low", f"{number:.1f} fields active") if number < least else None
 
 
 GATES: tuple[Callable[[str, Context], Verdict], ...] = (
-    length, whole, looping, prompt_copy, speaks_of_the_task, language, on_seed, new)
+    length, whole, prompt_copy, speaks_of_the_task, looping, on_seed, new, strays, language, likely, dense, new_in_sense)
 
 
-def judge(text: str, context: Context) -> Verdict:
-    """The first reason to refuse the page, or None."""
-    for gate in GATES:
-        verdict = gate(text, context)
-        if verdict is not None:
-            return verdict
-    return None
+# ── how texts are read ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@lru_cache(maxsize=8)  # the gates of a page all ask for them
+def words(text: str) -> tuple[str, ...]:
+    """Words in lower case."""
+    return tuple(_WORD.findall(text.casefold()))
+
+
+def trim(text: str) -> str:
+    """The text up to its last whole sentence; unchanged when it has none."""
+    text = text.strip()
+    if _END.search(text):
+        return text
+    ends = [match.end() for match in re.finditer(r"[.!?…]['\"”’)]*(?=\s)", text)]
+    return text[: ends[-1]] if ends else text
 
 
 _TASK = re.compile(
     r"\b(as an AI|language model|in one plain sentence|I cannot|Sure,|Here is|Here's|paragraph|the prompt|<\|)", re.IGNORECASE)
+_STAMMER = re.compile(r"(?<!\S)(?=\S{24})\S*?(\S{1,8}?)\1{5,}")  # six times the same within one long word
+_ENGLISH = frozenset(("the", "of", "and", "to", "that", "it", "with", "for", "not", "his", "from", "have", "this", "you",
+                      "which", "are", "were", "had"))
 
 
-def _grams(found: list[str], size: int) -> list[tuple[str, ...]]:
-    return [tuple(found[i : i + size]) for i in range(len(found) - size + 1)]
+def _grams(found: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return list(zip(*(found[i:] for i in range(size)), strict=False))
+
+
+@lru_cache(maxsize=64)
+def _asked(prompt: str) -> frozenset[tuple[str, ...]]:
+    return frozenset(_grams(words(prompt), 12))
+
+
+@lru_cache(maxsize=2)
+def _sketch(text: str) -> Any:
+    return sketch(words(text))
+
+
+@lru_cache(maxsize=2)
+def _window(text: str) -> Window:
+    return read_page(text, frozen())
+
+
+def _names_in(found: Sequence[str], shared: Shared) -> set[str]:
+    runs = {" ".join(gram) for size in range(1, shared.longest + 1) for gram in _grams(found, size)}
+    return runs & shared.owners.keys()
+
+
+@cache
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "").split(" ")[0]
 
 
 @cache

@@ -23,6 +23,7 @@ import typer
 
 from rostok import __version__
 from rostok.cli_corpus import Pages, corpus_app
+from rostok.cli_corpus_score import score as _score
 from rostok.cli_run import (
     Assignments,
     ConfigFile,
@@ -49,6 +50,7 @@ _app = typer.Typer(
 _swarm = typer.Typer(no_args_is_help=True, help="Train the experts and measure what they learned.")
 _app.add_typer(seeds_app, name="seeds")
 _app.add_typer(corpus_app, name="corpus")
+corpus_app.command("score", epilog="Example: rostok corpus score runs/demo my-book.txt")(_score)
 _app.add_typer(_swarm, name="swarm")
 
 Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]

@@ -12,7 +12,7 @@ from rostok.config import Settings
 from rostok.errors import RunError
 from rostok.models import Base, find_base, find_embedder
 from rostok.progress import Watch
-from rostok.records import read_record, write_atomic
+from rostok.records import read_jsonl, read_record, write_atomic
 from rostok.runs import Run
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
 def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
     """Build the corpus of every seed in the library."""
     from rostok.engines.open import open_engine
-    from rostok.generator import corpus, folder
+    from rostok.generator import corpus, folder, gates
+    from rostok.generator.records import Page
 
     base, _ = _models(run, settings)
     seeds = _seeds(run)
@@ -89,9 +90,14 @@ def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
         return
     with run.stage("corpus") as cost, open_engine(base, settings.models, tell=watch.note) as engine:
         watch.start("write pages", len(missing) * settings.corpus.pages, "pages")
+        shared = gates.Shared(seeds, settings.corpus.near_duplicate)
+        unwritten = {seed.id for seed in missing}
+        for seed in seeds:
+            if seed.id not in unwritten:
+                shared.load(seed.id, read_jsonl(run.corpora / seed.id / "pages.jsonl", Page))
         for seed in missing:
             manifest = corpus.build(seed, run.corpora / seed.id, settings.corpus, settings.random_seed, engine, base.sha256,
-                                    on_page=lambda kind, tokens: watch.advance(1, tokens), tell=watch.note)
+                                    shared=shared, on_page=lambda kind, tokens: watch.advance(1, tokens), tell=watch.note)
             cost.add(manifest.sampled_tokens)
             refused = sum(manifest.rejected.values())
             watch.note(f"{seed.title}: {manifest.pages} pages accepted, {refused} refused")
