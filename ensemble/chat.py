@@ -45,7 +45,7 @@ def chat(run: Run, settings: Settings, question: str | None, console: Console, t
         for sentence in ensemble.skipped:
             _say(console, f"Note: {sentence}", style="yellow")
         ensemble.check_pin(pin)
-        talk = _Talk(ensemble, console, pin, thread or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+        talk = _Talk(ensemble, console, thread or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}", pin)
         if question is not None:
             talk.answer(question)
         else:
@@ -55,8 +55,8 @@ def chat(run: Run, settings: Settings, question: str | None, console: Console, t
 class _Talk:
     """One conversation at one console."""
 
-    def __init__(self, ensemble: Ensemble, console: Console, pin: str | None, thread: str) -> None:
-        self.ensemble, self.console, self.pin, self.thread = ensemble, console, pin, thread
+    def __init__(self, ensemble: Ensemble, console: Console, thread: str, pin: str | None = None) -> None:
+        self.ensemble, self.console, self.thread, self.pin = ensemble, console, thread, pin
         self.route: Route | None = None
 
     def loop(self) -> None:

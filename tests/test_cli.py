@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 SEEDS = ("author", "graph", "mutate", "cross", "split", "splice", "list", "show", "map", "measure", "lint", "diff", "export",
          "import")
 SWARM = ("train", "merge", "split", "bake", "export")
-COMMANDS = ("night", *(f"seeds {command}" for command in SEEDS), "corpus build", *(f"swarm {command}" for command in SWARM), "chat",
-            "report", "doctor")
+COMMANDS = ("night", *(f"seeds {command}" for command in SEEDS), "corpus build",
+            *(f"swarm {command}" for command in SWARM), "chat", "report", "doctor")
 WRITERS = ("night", "seeds author", "corpus build", "swarm train")
 
 

@@ -75,8 +75,8 @@ def test_a_splice_speaks_for_the_seeds_of_its_parents(ready: Run, settings: Sett
     """Prevents: a spliced expert that nobody can call, or that reads no pages because it has no seed of its own."""
     name, lines = "x-0123456789ab", read_jsonl(ready.registry, Expert)
     splice = lines[0].model_copy(update={
-        "id": f"{base.sha256[:6]}+abcdef", "seed": name, "title": "Hive + Clock", "operator": "merge", "folder": f"experts/{name}",
-        "parents": (lines[0].id, lines[1].id), "of_seeds": (seeds[0].id, seeds[1].id)})
+        "id": f"{base.sha256[:6]}+abcdef", "seed": name, "title": "Hive + Clock", "operator": "merge",
+        "folder": f"experts/{name}", "parents": (lines[0].id, lines[1].id), "of_seeds": (seeds[0].id, seeds[1].id)})
     (ready.experts / name).mkdir()
     (ready.experts / name / "adapter.gguf").write_bytes(adapter.read_bytes())
     strangers = [splice.model_copy(update={"seed": "../x", "id": "one"}), splice.model_copy(update={"seed": "x-1", "id": "two"}),

@@ -61,7 +61,8 @@ def test_it_is_a_base_like_any_other(run: Run, base: Base, tmp_path: Path) -> No
         (base.source / "chat_template.jinja").unlink()
         (base.source / "config.json").write_text(config)
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "provenance.json"}
+        "config.json", "generation_config.json", "model.safetensors", "provenance.json", "tokenizer.json",
+        "tokenizer_config.json"}
     assert "auto_map" not in json.loads((folder / "config.json").read_text())
     again = FrozenBase(find_base(str(folder)))
     assert again.sha256 == provenance.sha256 and hasattr(again.model.model.layers[0].mlp.up_proj.weight, "quant_state")

@@ -81,7 +81,8 @@ def test_a_mistake_is_told_in_one_sentence(run: Run, words: str, reason: str, ca
     assert reason.replace("RUN", str(run.folder)) in told(capsys, run, command, *rest)
 
 
-ALL = pytest.mark.parametrize("words", ["merge A B", "split A", "bake A", "export A --gguf OUT/a.gguf", "export A --merged OUT/a"])
+ALL = pytest.mark.parametrize("words", ["merge A B", "split A", "bake A", "export A --gguf OUT/a.gguf",
+                                        "export A --merged OUT/a"])
 
 
 def everywhere(run: Run, words: str, tmp_path: Path) -> list[str]:

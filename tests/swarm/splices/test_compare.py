@@ -62,8 +62,8 @@ def _figures(splice: Splice, mine: float, fresh: float) -> Comparison:
 
 def test_the_verdict_says_when_a_splice_is_worse() -> None:
     """Prevents: a loss told as a draw, and a difference of a few lucky answers told as a win."""
-    splice = Splice(name="x-000000000000", title="A + B", operator="merge", parents=(), of_seeds=("a",), rank=4, kept=1, made_from="0",
-                    base_sha256="0", adapter_sha256="0", gguf_sha256="0", rostok="0")
+    splice = Splice(name="x-000000000000", title="A + B", operator="merge", parents=(), of_seeds=("a",), rank=4, kept=1,
+                    made_from="0", base_sha256="0", adapter_sha256="0", gguf_sha256="0", rostok="0")
     assert "A + B is WORSE than training again: 40% of 100" in verdict(splice, _figures(splice, 0.4, 0.7))
     assert "is better than training again" in verdict(splice, _figures(splice, 0.9, 0.7))
     assert "cannot be told from training again" in verdict(splice, _figures(splice, 0.72, 0.7))

@@ -76,10 +76,10 @@ def test_merges_are_those_of_peft(ours: str, theirs: str) -> None:
     """Prevents: a scale, weight or density that means something else here than in the library people know."""
     torch.manual_seed(0)
     lora = LoraConfig(r=3, lora_alpha=6, target_modules=["up", "down"])
-    model: Any = get_peft_model(_Layers(), lora, adapter_name="a")
-    model.add_adapter("b", lora)
+    model: Any = get_peft_model(_Layers(), lora, adapter_name="one")
+    model.add_adapter("two", lora)
     parts = []
-    for name in ("a", "b"):
+    for name in ("one", "two"):
         with torch.no_grad():
             for key, weight in model.named_parameters():
                 if f".{name}." in key:
@@ -89,7 +89,7 @@ def test_merges_are_those_of_peft(ours: str, theirs: str) -> None:
         parts.append(Adapter({module: (state[f"{module}.lora_A.weight"], state[f"{module}.lora_B.weight"] * 2)
                               for module in ("up", "down")}, {}))
     more = {} if theirs == "cat" else {"density": 0.4, "svd_rank": 10}
-    model.add_weighted_adapter(["a", "b"], [1.0, 0.5], "both", combination_type=theirs, **more)
+    model.add_weighted_adapter(["one", "two"], [1.0, 0.5], "both", combination_type=theirs, **more)
     merged = add(parts, (1.0, 0.5)) if ours == "sum" else agree(parts, (1.0, 0.5), "ties", 0.4, 10, 7)[0]
     for module, term in terms(merged).items():
         layer = getattr(model.base_model.model, module)

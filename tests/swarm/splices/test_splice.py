@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,7 @@ def test_two_parts_say_together_what_the_whole_says(run: Run, base: Base) -> Non
     whole = experts(run)[1]
     leading, trailing = split(run, whole.seed, base, 2)
     assert (leading.rank, trailing.rank) == (2, 4)
-    assert leading.kept > 0.5 > trailing.kept and leading.kept + trailing.kept == pytest.approx(1, abs=1e-5)
+    assert leading.kept / 2 > trailing.kept / 4 and leading.kept + trailing.kept == pytest.approx(1, abs=1e-5)
     both = log_probabilities(base, run.experts / leading.name, run.experts / trailing.name)
     assert (both - log_probabilities(base, run.experts / whole.seed)).abs().max() < 1e-3
     back = merge(run, (leading.name, trailing.name), base, Merge())
@@ -122,13 +124,41 @@ def test_what_is_there_is_not_made_again(run: Run, base: Base) -> None:
     assert file_digest(run.experts / made.name / "adapter.gguf") == made.gguf_sha256
 
 
+def _merge_for_ever(run: Run, base: Base, names: tuple[str, str]) -> None:
+    for number in range(1, 10_000):
+        merge(run, names, base, Merge(weights=(1.0, number / 8)))
+
+
+def test_a_kill_leaves_whole_splices_only(run: Run, base: Base) -> None:
+    """Prevents: a splice without its GGUF that is served, or a half-built one that stops the next from being built."""
+    names = tuple(expert.seed for expert in experts(run))
+    assert len(names) == 2
+    for count in (1, 3, 6):
+        worker = multiprocessing.get_context("fork").Process(target=_merge_for_ever, args=(run, base, names))
+        worker.start()
+        deadline = time.monotonic() + 60
+        while not (len(list(run.experts.glob("x-*/splice.json"))) >= count and list(run.experts.glob("*.part"))):
+            assert worker.is_alive() and time.monotonic() < deadline
+        worker.kill()
+        worker.join()
+        for folder in (path for path in run.experts.glob("x-*") if path.suffix != ".part"):
+            splice = read_record(folder / "splice.json", Splice)
+            assert registry.read(run, splice.expert(), base).rank == 10
+            assert file_digest(folder / "adapter.gguf") == splice.gguf_sha256
+    registry.restore(run)
+    made = [merge(run, names, base, Merge(weights=(1.0, number / 8))).name for number in range(1, 9)]
+    assert sorted(expert.seed for expert in experts(run) if expert.operator and expert.seed in made) == sorted(made)
+    assert len({expert.seed for expert in experts(run)}) == len(experts(run))
+
+
 def test_the_order_and_the_options_make_the_name(run: Run, base: Base) -> None:
     """Prevents: a splice with other weights that is taken for the one that is there."""
     one, two = experts(run)
     names = {merge(run, pair, base, how).name for pair, how in (
-        ((one.seed, two.seed), Merge()), ((one.seed, two.seed), Merge(weights=(0.5, 1.0))), ((one.seed, two.seed), Merge(rank=4)),
-        ((one.seed, two.seed), Merge(method="dare", rank=4)), ((one.seed, two.seed), Merge(method="dare", rank=4, random_seed=8)))}
-    assert len(names) == 5
+        ((one.seed, two.seed), Merge()), ((two.seed, one.seed), Merge()), ((one.seed, two.seed), Merge(weights=(0.5, 1.0))),
+        ((one.seed, two.seed), Merge(rank=4)), ((one.seed, two.seed), Merge(method="dare", rank=4)),
+        ((one.seed, two.seed), Merge(method="dare", rank=4, random_seed=8)))}
+    assert len(names) == 6
     assert all(read_record(run.experts / name / "splice.json", Splice).name == name for name in names)
 
 

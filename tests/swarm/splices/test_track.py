@@ -32,8 +32,9 @@ def finished(run: Run) -> tuple[Path, Figures]:
     return folder, read_record(folder / "figures.json", Figures)
 
 
-def test_an_expert_is_tracked_with_settings_curve_and_files(run: Run) -> None:
-    """Prevents: parameters, curves or artefacts that are missing in the store, or that lie outside of the run."""
+def test_an_expert_is_tracked_with_settings_curve_files_and_what_it_learned(run: Run) -> None:
+    """Prevents: parameters, curves or artefacts that are missing in the store, or that lie outside of the run; and a store that
+    knows the loss of every expert and not what it knows."""
     folder, figures = finished(run)
     track(run, folder, figures, SETTINGS)
     [(client, entry)] = entries(run)
@@ -45,11 +46,18 @@ def test_an_expert_is_tracked_with_settings_curve_and_files(run: Run) -> None:
     kept = run.folder.resolve() / "mlflow" / "artifacts" / entry.info.run_id / "artifacts"
     assert sorted(path.name for path in kept.iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "figures.json"]
     assert (kept / "adapter_model.safetensors").read_bytes() == (folder / "adapter_model.safetensors").read_bytes()
+    row = {figures.seed: {figures.seed: 0.75}}  # measured after all are trained
+    write_atomic(run.measurements, Measurements(
+        made_from="0", matrix=row, probes=row, chat_probes=row, chance=0.1, probe_items=24, chat_items=3,
+        general={figures.seed: 0.9}, router={}).line())
+    track_all(run, SETTINGS)
+    metrics = next(entry.data.metrics for _, entry in entries(run) if entry.data.params["seed"] == figures.seed)
+    assert (metrics["probes"], metrics["general"]) == (0.75, 0.9)
 
 
 def test_an_expert_is_tracked_once_and_whole(run: Run) -> None:
     """Prevents: an expert that appears twice after a stage that was run again, or half after a kill."""
-    folder, figures = finished(run)
+    figures = finished(run)[1]
     with module._store(run) as (client, experiment):
         client.create_run(experiment, tags={"adapter_sha256": figures.adapter_sha256})  # what a kill leaves
     for _ in range(2):
@@ -58,19 +66,6 @@ def test_an_expert_is_tracked_once_and_whole(run: Run) -> None:
     assert sorted(entry.data.tags["adapter_sha256"] for _, entry in found) == sorted(
         expert.adapter_sha256 for expert in read_jsonl(run.registry, Expert))
     assert {entry.info.status for _, entry in found} == {"FINISHED"}
-
-
-def test_what_was_learned_is_added_when_it_is_measured(run: Run) -> None:
-    """Prevents: a store that knows the loss of every expert and not what it knows."""
-    folder, figures = finished(run)
-    track(run, folder, figures, SETTINGS)
-    row = {figures.seed: {figures.seed: 0.75}}
-    write_atomic(run.measurements, Measurements(
-        made_from="0", matrix=row, probes=row, chat_probes=row, chance=0.1, probe_items=24, chat_items=3,
-        general={figures.seed: 0.9}, router={}).line())
-    track_all(run, SETTINGS)
-    metrics = next(entry.data.metrics for _, entry in entries(run) if entry.data.params["seed"] == figures.seed)
-    assert (metrics["probes"], metrics["general"]) == (0.75, 0.9)
 
 
 def test_nothing_is_tracked_unless_asked_for(run: Run) -> None:
