@@ -25,11 +25,13 @@ _HELP = """Ask anything. The expert whose thought is nearest answers; where none
   /quit     leave (or end of file); Ctrl-C stops an answer"""
 
 
-def chat(run: Run, settings: Settings, question: str | None, console: Console, thread: str | None = None) -> None:
+def chat(run: Run, settings: Settings, question: str | None, console: Console, thread: str | None = None,
+         pin: str | None = None) -> None:
     """Answer one question, or talk until the end of the input. Call with the run held.
 
     Args:
         thread: name of the conversation to go on with; None begins a new one.
+        pin: who answers, whatever the router says; see `Ensemble.ask`.
 
     Raises:
         RostokError: as `open_ensemble` and `Ensemble.ask`.
@@ -42,7 +44,8 @@ def chat(run: Run, settings: Settings, question: str | None, console: Console, t
             ensemble = stack.enter_context(open_ensemble(run, settings))
         for sentence in ensemble.skipped:
             _say(console, f"Note: {sentence}", style="yellow")
-        talk = _Talk(ensemble, console, thread or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+        ensemble.check_pin(pin)
+        talk = _Talk(ensemble, console, thread or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}", pin)
         if question is not None:
             talk.answer(question)
         else:
@@ -52,8 +55,8 @@ def chat(run: Run, settings: Settings, question: str | None, console: Console, t
 class _Talk:
     """One conversation at one console."""
 
-    def __init__(self, ensemble: Ensemble, console: Console, thread: str) -> None:
-        self.ensemble, self.console, self.thread = ensemble, console, thread
+    def __init__(self, ensemble: Ensemble, console: Console, thread: str, pin: str | None = None) -> None:
+        self.ensemble, self.console, self.thread, self.pin = ensemble, console, thread, pin
         self.route: Route | None = None
 
     def loop(self) -> None:
@@ -89,7 +92,7 @@ class _Talk:
 
     def answer(self, question: str) -> None:
         """Stream one answer between the line of who speaks and the lines of what was read."""
-        answer = self.ensemble.ask(question, self.thread, self._on_text, self._on_route)
+        answer = self.ensemble.ask(question, self.thread, self._on_text, self._on_route, self.pin)
         _say(self.console, "")
         self._after(answer)
 

@@ -101,7 +101,8 @@ class Ensemble:
         self.run, self.settings, self.engine, self.embedder = run, settings, engine, embedder
         self.memory, self.router = memory, router
         self.experts = {expert.seed: expert for expert in experts}
-        self.titles = {seed.id: seed.title for seed in Library(run.seeds).seeds()}
+        self.titles = {**{expert.seed: expert.title for expert in experts},
+                       **{seed.id: seed.title for seed in Library(run.seeds).seeds()}}
         self.skipped = list(skipped)
         self.read_memories = read_memories
         self.sampling = Sampling(max_tokens=max_tokens, temperature=0.3, dry=0.8)
@@ -114,7 +115,8 @@ class Ensemble:
         Args:
             on_text: gets the answer piece by piece, in the caller's thread.
             on_route: gets the route before the first piece.
-            pin: a seed's id (or its beginning) or title, or `base`: who answers, whatever the router says.
+            pin: a seed's id, an expert's id (or the beginning of one) or title, or `base`: who answers, whatever the router
+                says.
 
         Raises:
             RunError: the pinned expert does not exist, or the question is empty.
@@ -195,7 +197,9 @@ class Ensemble:
         memories: list[Remembered] = []
         if self.read_memories:
             if seed is not None:
-                memories += self.memory.pages(question, seed, self.title(seed), self.settings.router.memories)
+                found = [page for one in self.experts[seed].seeds  # a splice speaks for the seeds of all its parents
+                         for page in self.memory.pages(question, one, self.title(one), self.settings.router.memories)]
+                memories += sorted(found, key=lambda page: -page.similarity)[: self.settings.router.memories]
             memories += earlier
         history = [Message(turn["role"], turn["content"]) for turn in turns]
         messages, used = compose(self.engine, question, history, memories, self.sampling.max_tokens)
@@ -218,11 +222,15 @@ class Ensemble:
             threshold=route.threshold, memories=tuple(used), tokens=completion.tokens,
             seconds=round(time.monotonic() - started, 3), finish=completion.finish, note=note)
 
+    def check_pin(self, pin: str | None) -> None:
+        """Raises `RunError` when nobody is meant by `pin`, or more than one."""
+        self._pinned(pin)
+
     def _pinned(self, pin: str | None) -> str | None:
         if pin is None or pin == BASE:
             return pin
-        found = [seed for seed in self.experts
-                 if seed.startswith(pin) or self.title(seed).casefold() == pin.casefold()]
+        found = [seed for seed, expert in self.experts.items()
+                 if seed.startswith(pin) or expert.id.startswith(pin) or self.title(seed).casefold() == pin.casefold()]
         if len(found) != 1:
             known = ", ".join(f"{seed} ({self.title(seed)})" for seed in self.experts)
             raise RunError(f"{'no expert' if not found else 'more than one expert'} '{pin}' serves. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from rostok.records import file_digest, read_jsonl
 from rostok.runs import Run
 from rostok.seeds.record import Seed
 from rostok.swarm.records import Expert
+
+_SPLICE = re.compile(r"x-[0-9a-f]{12}")
 
 
 @dataclass
@@ -58,9 +61,14 @@ def admit(run: Run, seeds: Sequence[Seed], base: Base) -> Serving:
     serving = Serving(run)
     for expert in registered.values():
         name = f"“{expert.title}” ({expert.id})"
-        if expert.seed not in known:  # also keeps a stranger's registry from naming a path outside the run
-            serving.skipped.append(f"{name} is left out: its seed {expert.seed} is not in the library.")
+        absent = [seed for seed in expert.seeds if seed not in known]
+        if absent:  # also keeps a stranger's registry from naming a path outside the run
+            serving.skipped.append(f"{name} is left out: its seed {absent[0]} is not in the library.")
             continue
+        if expert.operator and not _SPLICE.fullmatch(expert.seed):
+            serving.skipped.append(f"{name} is left out: '{expert.seed}' is no name of a splice.")
+            continue
+        again = f"repeat the {expert.operator}" if expert.operator else f"run: rostok swarm train {run.folder}"
         if expert.base_sha256 != base.sha256:
             raise ModelError(
                 f"the expert {name} is an adapter for another base (sha256 {expert.base_sha256[:12]}); this is "
@@ -68,10 +76,10 @@ def admit(run: Run, seeds: Sequence[Seed], base: Base) -> Serving:
                 f"rostok swarm train {run.folder}")
         path = adapter_file(run, expert)
         if not path.is_file():
-            serving.skipped.append(f"{name} is left out: {path} is missing. Run: rostok swarm train {run.folder}")
+            serving.skipped.append(f"{name} is left out: {path} is missing. To make it anew, {again}")
         elif file_digest(path) != expert.gguf_sha256:
-            serving.skipped.append(f"{name} is left out: {path} was changed since training. "
-                                   f"Delete its folder and run: rostok swarm train {run.folder}")
+            serving.skipped.append(f"{name} is left out: {path} was changed since it was made. "
+                                   f"Delete its folder and {again}")
         else:
             serving.experts.append(expert)
     serving.check()

@@ -29,7 +29,7 @@ from rostok.engines.export_gguf import (
 )
 from rostok.errors import ModelError
 
-_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<half>[AB])\.weight")
+NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<half>[AB])\.weight")
 _INEXPRESSIBLE = (
     "use_dora", "alpha_pattern", "rank_pattern", "modules_to_save", "lora_bias", "fan_in_fan_out",
     "layer_replication", "trainable_token_indices", "target_parameters", "alora_invocation_tokens", "use_qalora",
@@ -51,12 +51,8 @@ def export_adapter(folder: Path, out: Path, base_config: Mapping[str, Any]) -> N
     """
     arch = architecture(base_config)
     config = read_json(folder, "adapter_config.json")
-    rank, alpha = _scale(folder, config)
-    path = folder / "adapter_model.safetensors"
-    pickles = sorted({*folder.glob("adapter_model.bin"), *folder.glob("adapter_model.pt*")})
-    if pickles and not path.is_file():
-        raise ModelError(f"{pickles[0]} is a pickle, which can run code when it is opened; it is refused. "
-                         "Have it saved as adapter_model.safetensors by whoever made it.")
+    rank, alpha = rank_and_alpha(folder, config)
+    path = weights_file(folder)
     writer = gguf.GGUFWriter(None, gguf.MODEL_ARCH_NAMES[arch])
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
@@ -65,8 +61,22 @@ def export_adapter(folder: Path, out: Path, base_config: Mapping[str, Any]) -> N
         write_gguf(writer, out, _pieces(folder, file, base_config, rank))
 
 
-def _scale(folder: Path, config: Mapping[str, Any]) -> tuple[int, float]:
-    """Rank, and the alpha by which llama.cpp's alpha / rank is PEFT's scale."""
+def weights_file(folder: Path) -> Path:
+    """The adapter's safetensors, whether it is there or not. Raises `ModelError` where only a pickle lies."""
+    path = folder / "adapter_model.safetensors"
+    pickles = sorted({*folder.glob("adapter_model.bin"), *folder.glob("adapter_model.pt*")})
+    if pickles and not path.is_file():
+        raise ModelError(f"{pickles[0]} is a pickle, which can run code when it is opened; it is refused. "
+                         "Have it saved as adapter_model.safetensors by whoever made it.")
+    return path
+
+
+def rank_and_alpha(folder: Path, config: Mapping[str, Any]) -> tuple[int, float]:
+    """Rank, and the alpha by which llama.cpp's alpha / rank is PEFT's scale.
+
+    Raises:
+        ModelError: the adapter has something that is more than one scaled product a matrix.
+    """
     if config.get("peft_type") != "LORA":
         raise ModelError(f"the adapter in {folder} is of type {config.get('peft_type')!r}; llama.cpp runs LORA "
                          "only. Train a LoRA adapter.")
@@ -88,7 +98,7 @@ def _pieces(folder: Path, file: Any, base_config: Mapping[str, Any], rank: int) 
     names = gguf.get_tensor_name_map(architecture(base_config), number(base_config, "num_hidden_layers"))
     halves: dict[str, dict[str, str]] = {}  # module of the base: {"A": tensor, "B": tensor}
     for source in sorted(file.keys()):
-        match = _NAME.fullmatch(source)
+        match = NAME.fullmatch(source)
         name = match and names.get_name(match["module"])
         kind = file.get_slice(source).get_dtype()
         if not match or not name or kind not in ("F32", "F16", "BF16"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from rostok.config import TrainingSettings
@@ -41,15 +43,27 @@ class Figures(Record):
 
 
 class Expert(Record):
-    """One line of `experts.jsonl`: the only way the ensemble finds an expert."""
+    """One line of `experts.jsonl`: the only way the ensemble finds an expert.
+
+    An expert was grown from one seed, or spliced from other experts; a splice has a name of its own where a grown one has
+    its seed's id, and says of which experts and of which seeds it is.
+    """
 
     id: str = Field(description="first 6 hex digits of the base hash, `+`, first 6 of the adapter hash")
-    seed: str
+    seed: str = Field(description="that it was grown from; of a splice its name, `x-` and 12 hex digits")
     title: str
     base_sha256: str
     adapter_sha256: str
     gguf_sha256: str
     folder: str = Field(description="relative to the run folder")
+    operator: Literal["", "merge", "split"] = Field("", description="that made a splice")
+    parents: tuple[str, ...] = Field((), description="ids of the experts that a splice was made of")
+    of_seeds: tuple[str, ...] = Field((), description="that the parents of a splice were grown from")
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """Ids of the seeds that it should know."""
+        return self.of_seeds if self.operator else (self.seed,)
 
 
 class Measurements(Record):
@@ -74,3 +88,82 @@ class Measurements(Record):
     general: dict[str, float]
     router: dict[str, float]
     chat_examples: tuple[dict[str, str], ...] = ()
+
+
+class Parent(Record):
+    """An expert that a splice was made of, as it was then."""
+
+    id: str
+    seed: str
+    title: str
+    adapter_sha256: str
+    weight: float = 1.0
+
+
+class Splice(Record):
+    """`experts/x-…/splice.json`, the marker of a finished splice.
+
+    `made_from` hashes the parents' adapters, base, operator and options; the name holds its first 12 digits.
+    """
+
+    name: str
+    title: str
+    operator: Literal["merge", "split"]
+    part: Literal["whole", "leading", "trailing"] = Field("whole", description="of a split")
+    method: Literal["sum", "ties", "dare"] = Field("sum", description="of a merge")
+    density: float | None = Field(None, description="share of the numbers that TIES or DARE keeps")
+    random_seed: int | None = Field(None, description="of DARE")
+    parents: tuple[Parent, ...]
+    of_seeds: tuple[str, ...]
+    rank: int
+    kept: float = Field(description="share of the squared singular values, over all modules, that is in this adapter")
+    made_from: str
+    base_sha256: str
+    adapter_sha256: str
+    gguf_sha256: str
+    rostok: str
+
+    def expert(self) -> Expert:
+        """Its line in experts.jsonl."""
+        return Expert(id=f"{self.base_sha256[:6]}+{self.adapter_sha256[:6]}", seed=self.name, title=self.title,
+                      base_sha256=self.base_sha256, adapter_sha256=self.adapter_sha256, gguf_sha256=self.gguf_sha256,
+                      folder=f"experts/{self.name}", operator=self.operator, parents=tuple(one.id for one in self.parents),
+                      of_seeds=self.of_seeds)
+
+
+class Score(Record):
+    """What one model scored beside a splice. Figures by seed, as in `Measurements`.
+
+    Attributes:
+        role: `base`, `parent`, `splice` or `fresh` (trained on the corpora of all parents, with the splice's rank).
+        name: the expert's name in the registry, `base` or `fresh`.
+    """
+
+    role: Literal["base", "parent", "splice", "fresh"]
+    name: str
+    title: str
+    rank: int = 0
+    probes: dict[str, float]
+    chat_probes: dict[str, float] = {}
+    bits_per_byte: dict[str, float]
+    general: float | None = Field(None, description="nats per token on the base's own held-out general answers")
+
+
+class Comparison(Record):
+    """`experts/x-…/measured.json`: a splice beside its parents, the base and a freshly trained adapter.
+
+    Attributes:
+        items: multiple-choice probes by seed.
+        chance: of them.
+        chat_items: open questions by seed.
+        fresh_seconds: that training the fresh adapter took; 0 where one of an earlier comparison was used.
+    """
+
+    made_from: str
+    seeds: dict[str, str]
+    items: dict[str, int]
+    chat_items: dict[str, int]
+    chance: float
+    scores: tuple[Score, ...]
+    fresh_tokens: int
+    fresh_seconds: float

@@ -20,7 +20,9 @@ from rostok.runs import Run
 ROOT = Path(__file__).parents[1]
 SEEDS = ("author", "graph", "mutate", "cross", "split", "splice", "list", "show", "map", "measure", "lint", "diff", "export",
          "import")
-COMMANDS = ("night", *(f"seeds {command}" for command in SEEDS), "corpus build", "swarm train", "chat", "report", "doctor")
+SWARM = ("train", "merge", "split", "bake", "export")
+COMMANDS = ("night", *(f"seeds {command}" for command in SEEDS), "corpus build",
+            *(f"swarm {command}" for command in SWARM), "chat", "report", "doctor")
 WRITERS = ("night", "seeds author", "corpus build", "swarm train")
 
 
@@ -246,7 +248,8 @@ def test_the_documented_commands_exist(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "README.ru.md", "CONTRIBUTING.md", "MODELS.md", "docs/architecture.md", "docs/seeds.md", "docs/engines.md"],
+    ["README.md", "README.ru.md", "CONTRIBUTING.md", "MODELS.md", "docs/architecture.md", "docs/seeds.md", "docs/engines.md",
+     "docs/splicing.md"],
 )
 def test_links_in_the_documentation_lead_somewhere(name: str) -> None:
     """Prevents: links to files that were moved."""

@@ -32,12 +32,14 @@ from rostok.cli_run import (
     RunFolder,
     Session,
     Theme,
+    Track,
     command_line,
     open_console,
     prepare_process,
     writing_run,
 )
 from rostok.cli_seeds import seeds_app
+from rostok.cli_swarm import swarm_app
 from rostok.errors import RostokError
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -47,11 +49,10 @@ _app = typer.Typer(
     name="rostok", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Grows small minds from thoughts: seeds, corpora, a swarm of experts, an ensemble, on one workstation.",
     epilog="Begin with: rostok night runs/demo --profile demo")
-_swarm = typer.Typer(no_args_is_help=True, help="Train the experts and measure what they learned.")
 _app.add_typer(seeds_app, name="seeds")
 _app.add_typer(corpus_app, name="corpus")
 corpus_app.command("score", epilog="Example: rostok corpus score runs/demo my-book.txt")(_score)
-_app.add_typer(_swarm, name="swarm")
+_app.add_typer(swarm_app, name="swarm")
 
 Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
 OptionalRun = Annotated[Path | None, typer.Argument(
@@ -63,27 +64,22 @@ OptionalRun = Annotated[Path | None, typer.Argument(
 
 @_app.command(epilog='Example: rostok night runs/lights --theme "lighthouses and keepers"')
 def night(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: ConfigFile = None,
-          theme: Theme = None, count: Count = None, pages: Pages = None, assignments: Assignments = None) -> None:
+          theme: Theme = None, count: Count = None, pages: Pages = None, track: Track = None,
+          assignments: Assignments = None) -> None:
     """All stages, from the theme to the report. The same command goes on where it was stopped."""
-    options = {"theme": theme, "author": {"count": count}, "corpus": {"pages": pages}}
+    options = {"theme": theme, "author": {"count": count}, "corpus": {"pages": pages}, "tracking": track}
     with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, console, watch):
         from rostok.night import night as all_stages
 
         all_stages(opened, settings, watch, console)
 
 
-@_swarm.command("train", epilog="Example: rostok swarm train runs/demo --set training.rank=8")
-def swarm_train(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: ConfigFile = None,
-                assignments: Assignments = None) -> None:
-    """Train one expert per corpus, then measure all of them; what was trained already stays."""
-    with writing_run(ctx, run, profile, config, {}, assignments) as (opened, settings, _, watch):
-        from rostok.night import swarm_stage
-
-        swarm_stage(opened, settings, watch)
 
 
 @_app.command(epilog='Example: rostok chat runs/demo "What does the lamp lead to?"')
-def chat(ctx: typer.Context, run: RunFolder, question: Question = None) -> None:
+def chat(ctx: typer.Context, run: RunFolder, question: Question = None,
+         expert: Annotated[str | None, typer.Option(help="Who answers, whatever the router says: a seed's id or title, an "
+                                                    "expert's id or its beginning, or base.")] = None) -> None:
     """Ask the swarm. The answer says which expert spoke, why, and what it remembered."""
     from rostok.runs import Run
 
@@ -94,7 +90,7 @@ def chat(ctx: typer.Context, run: RunFolder, question: Question = None) -> None:
         prepare_process(settings)
         from rostok.ensemble.chat import chat as talk
 
-        talk(opened, settings, question, open_console())
+        talk(opened, settings, question, open_console(), pin=expert)
 
 
 @_app.command(epilog="Example: rostok report runs/demo --json")

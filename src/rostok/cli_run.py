@@ -24,6 +24,8 @@ Profile = Annotated[str | None, typer.Option(
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file with settings.")]
 Theme = Annotated[str | None, typer.Option(help="What the seeds are about.")]
 Count = Annotated[int | None, typer.Option(help="How many seeds.")]
+Track = Annotated[str | None, typer.Option(help="mlflow keeps settings, curves and adapters of every expert in RUN/mlflow; none "
+                                           "does not.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
                                                        help="Any setting, such as models.base=./model.gguf.")]
 
@@ -50,7 +52,11 @@ def writing_run(ctx: typer.Context, folder: Path, profile: str | None, config: P
         saved = run.read().settings.model_dump(mode="json") if run.exists() else None
         return resolve(profile=profile, file=config, saved=saved, options=options, assignments=assignments or ())
 
-    settled()  # a mistake is told before anything is written
+    settings = settled()  # a mistake is told before anything is written
+    if settings.tracking != "none":
+        from rostok.swarm.track import check
+
+        check()
     with run.held(command_line()):
         settings = settled()  # another process may have changed the run before it let go
         run.start(settings)

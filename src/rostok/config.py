@@ -125,6 +125,7 @@ class Settings(Record):
     theme: str = ""
     language: Literal["en"] = "en"
     random_seed: int = Field(7, ge=0, lt=2**31)
+    tracking: Literal["none", "mlflow"] = Field("none", description="where the figures of every expert go, beside figures.json")
     models: ModelSettings = Field(default_factory=lambda: ModelSettings())  # type: ignore[call-arg]
     author: AuthorSettings = Field(default_factory=lambda: AuthorSettings())  # type: ignore[call-arg]
     corpus: CorpusSettings = Field(default_factory=lambda: CorpusSettings())  # type: ignore[call-arg]

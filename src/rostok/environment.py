@@ -11,6 +11,7 @@ _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",          # huggingface_hub, transformers
     "DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "LANGSMITH_TRACING": "false",             # langchain-core, which langgraph builds on
     "LANGCHAIN_TRACING_V2": "false",
     "WANDB_DISABLED": "true",

@@ -106,7 +106,9 @@ def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
 
 def swarm_stage(run: Run, settings: Settings, watch: Watch) -> None:
     """Train one expert per corpus and measure them all."""
+    from rostok.swarm import registry
     from rostok.swarm.grow import grow
+    from rostok.swarm.track import track_all
 
     base, _ = _models(run, settings)
     seeds = _seeds(run)
@@ -114,6 +116,8 @@ def swarm_stage(run: Run, settings: Settings, watch: Watch) -> None:
         tokens = grow(run, seeds, base, settings, watch)
         if tokens:
             cost.add(tokens)
+    registry.restore(run)
+    track_all(run, settings)
 
 
 def memory_stage(run: Run, settings: Settings, watch: Watch) -> None:

@@ -70,6 +70,29 @@ def test_pin_overrides_the_router(ensemble: Ensemble, seeds: list[Seed]) -> None
         ensemble.ask(" \n", "pin")
 
 
+def test_a_splice_speaks_for_the_seeds_of_its_parents(ready: Run, settings: Settings, seeds: list[Seed], base: Base,
+                                                       adapter: Path) -> None:
+    """Prevents: a spliced expert that nobody can call, or that reads no pages because it has no seed of its own."""
+    name, lines = "x-0123456789ab", read_jsonl(ready.registry, Expert)
+    splice = lines[0].model_copy(update={
+        "id": f"{base.sha256[:6]}+abcdef", "seed": name, "title": "Hive + Clock", "operator": "merge",
+        "folder": f"experts/{name}", "parents": (lines[0].id, lines[1].id), "of_seeds": (seeds[0].id, seeds[1].id)})
+    (ready.experts / name).mkdir()
+    (ready.experts / name / "adapter.gguf").write_bytes(adapter.read_bytes())
+    strangers = [splice.model_copy(update={"seed": "../x", "id": "one"}), splice.model_copy(update={"seed": "x-1", "id": "two"}),
+                 splice.model_copy(update={"seed": "../y", "id": "three", "operator": ""}),
+                 splice.model_copy(update={"seed": "x-ba9876543210", "id": "four", "of_seeds": ("s-0",)})]
+    append_jsonl(ready.registry, [splice, *strangers])
+    with open_ensemble(ready, settings, max_tokens=4) as ensemble:
+        assert [sentence.split("(")[1].split(")")[0] for sentence in ensemble.skipped] == ["one", "two", "three", "four"]
+        for pin, question in ((name, "What does the escapement do?"), (splice.id, "What does the queen bee do?"),
+                              ("hive + clock", "What does the escapement do?")):
+            answer = ensemble.ask(question, pin, pin=pin)
+            assert (answer.seed, answer.title) == (name, "Hive + Clock")
+            assert {memory.seed for memory in answer.memories} == {seeds["queen" not in question].id}
+        assert ensemble.ask("What does the escapement do?", "free").seed == seeds[1].id
+
+
 def test_only_the_users_words_are_remembered(ensemble: Ensemble) -> None:
     """A small model's inventions, stored as facts, come back as evidence (97.8% junk in one audit, mem0#4573)."""
     said = ["My dog is called Rex.", "I live in a lighthouse.", "The wind is strong.", "My boat is red."]
