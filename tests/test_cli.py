@@ -20,7 +20,8 @@ from rostok.runs import Run
 ROOT = Path(__file__).parents[1]
 SEEDS = ("author", "graph", "mutate", "cross", "split", "splice", "list", "show", "map", "measure", "lint", "diff", "export",
          "import")
-COMMANDS = ("night", *(f"seeds {command}" for command in SEEDS), "corpus build", "swarm train", "chat", "report", "doctor")
+COMMANDS = ("night", *(f"seeds {command}" for command in SEEDS), "corpus build", "swarm train", "estimate", "chat", "report",
+            "doctor")
 WRITERS = ("night", "seeds author", "corpus build", "swarm train")
 
 

@@ -23,6 +23,7 @@ import typer
 
 from rostok import __version__
 from rostok.cli_corpus import Pages, corpus_app
+from rostok.cli_estimate import estimate
 from rostok.cli_run import (
     Assignments,
     ConfigFile,
@@ -50,6 +51,7 @@ _swarm = typer.Typer(no_args_is_help=True, help="Train the experts and measure w
 _app.add_typer(seeds_app, name="seeds")
 _app.add_typer(corpus_app, name="corpus")
 _app.add_typer(_swarm, name="swarm")
+_app.command("estimate", epilog="Example: rostok estimate --profile night --pages 500")(estimate)
 
 Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
 OptionalRun = Annotated[Path | None, typer.Argument(
