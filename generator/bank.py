@@ -153,7 +153,7 @@ class _Judge:
         added = len(gates.words(text)) - (0 if kind == "trait" else len(gates.words(request.prefill)))
         if any(name in lower and name not in {self._names[key] for key in about} for name in self._names.values()):
             return "names another node"  # what it says of that one may be false
-        if not (1 if kind == "trait" else 4) <= added <= 40:
+        if not (2 if kind == "trait" else 4) <= added <= 40:
             return "too short" if added < 4 else "too long"
         if kind == "trait":
             return self._plain(text)

@@ -17,7 +17,7 @@ from pathlib import Path
 from rostok import __version__
 from rostok.config import CorpusSettings
 from rostok.engines.protocol import Completion, Engine, Request
-from rostok.errors import DataError, RostokError
+from rostok.errors import RostokError
 from rostok.generator import compose, gates, writers
 from rostok.generator.bank import Bank, read_bank, write_bank
 from rostok.generator.card import card
@@ -87,21 +87,20 @@ class _Builder:
         self.bank = self._bank()
 
     def _plan(self) -> list[PageSpec]:
-        """The plan, computed anew, and the replacements that plan.jsonl holds after it."""
+        """The plan, computed anew, and the replacements that plan.jsonl holds after it, as far as none is missing."""
         specs = plan(self.seed, self.settings, self.random_seed)
         recover(self.plan_path, PageSpec, self.tell)
         found = read_jsonl(self.plan_path, PageSpec)
-        specs += [spec for spec in found if spec.number >= self.planned]
-        if [spec.number for spec in specs] != list(range(len(specs))):
-            raise DataError(f"{self.plan_path} has lost lines in its middle, on which pages depend. Restore it, or delete "
-                            f"{self.folder} and run: rostok corpus build")
+        for spec in found:
+            if spec.number == len(specs):
+                specs.append(spec)
         if found != specs:
             write_atomic(self.plan_path, "".join(spec.line() + "\n" for spec in specs))
         return specs
 
     def _resume(self) -> None:
-        recover(self.pages_path, Page, self.tell)
-        recover(self.rejects_path, Reject, self.tell)
+        recover(self.pages_path, Page, self.tell, lambda page: page.spec < len(self.specs))
+        recover(self.rejects_path, Reject, self.tell, lambda reject: reject.spec < len(self.specs))
         for page in read_jsonl(self.pages_path, Page):
             self.texts[page.spec] = page.text
             self.kept[page.kind] += 1

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from rostok.config import CorpusSettings
 from rostok.errors import DataError, writing
 from rostok.generator.records import Manifest, Origin, Page
-from rostok.records import Record, digest, file_digest, read_jsonl, read_record, write_atomic
+from rostok.records import RecordT, digest, file_digest, read_jsonl, read_record, write_atomic
 from rostok.seeds.record import Seed
 
 GENERATOR = 2  # raise when the same seed and settings would give other pages
@@ -40,9 +40,11 @@ def finished(folder: Path, wanted: Origin) -> Manifest | None:
     manifest = read_record(path, Manifest)
     if manifest.made_from != wanted.made_from:
         raise DataError(_another(folder, manifest, wanted))
-    if _broken(folder / "pages.jsonl", Page):
-        return None
-    check_pages(folder, manifest)
+    pages = folder / "pages.jsonl"
+    if not pages.exists() or file_digest(pages) != manifest.pages_sha256:
+        if _broken(pages, Page):
+            return None
+        check_pages(folder, manifest)
     return manifest
 
 
@@ -77,13 +79,17 @@ def training_pages(folder: Path) -> tuple[Sequence[Page], Sequence[Page]]:
     return [page for page in pages if not page.held_out], [page for page in pages if page.held_out]
 
 
-def recover(path: Path, kind: type[Record], tell: Callable[[str], None]) -> None:
+def recover(path: Path, kind: type[RecordT], tell: Callable[[str], None],
+            wanted: Callable[[RecordT], bool] = lambda record: True) -> None:
     """Keep the whole lines of a file; what a kill or damage has left of the others goes to `<name>.dropped`, and is told.
+
+    Args:
+        wanted: a record that is not wanted is treated like a broken line.
 
     Raises:
         StorageError: the disk refused; the file is as it was.
     """
-    broken = _broken(path, kind)
+    broken = _broken(path, kind, wanted)
     if not broken:
         return
     lines = path.read_bytes().split(b"\n")
@@ -94,10 +100,11 @@ def recover(path: Path, kind: type[Record], tell: Callable[[str], None]) -> None
     write_atomic(path, b"".join(line + b"\n" for line in whole))
     size = sum(len(lines[number - 1]) for number in broken)
     where = ", ".join(str(number) for number in broken[:5]) + (", …" if len(broken) > 5 else "")
-    tell(f"{path}: line {where} was not whole; {size:,} bytes are in {dropped.name} now, {len(whole)} whole lines are kept")
+    tell(f"{path}: line {where} was not whole, or stood alone; {size:,} bytes are in {dropped.name} now, {len(whole)} whole lines "
+         "are kept")
 
 
-def _broken(path: Path, kind: type[Record]) -> list[int]:
+def _broken(path: Path, kind: type[RecordT], wanted: Callable[[RecordT], bool] = lambda record: True) -> list[int]:
     """Numbers of the lines that are no valid record; a last line without its end is broken whatever it holds."""
     if not path.exists():
         return []
@@ -107,11 +114,10 @@ def _broken(path: Path, kind: type[Record]) -> list[int]:
         if not line.strip():
             continue
         try:
-            kind.model_validate_json(line)
+            whole = number < len(lines) and wanted(kind.model_validate_json(line))
         except ValidationError:
-            found.append(number)
-            continue
-        if number == len(lines):
+            whole = False
+        if not whole:
             found.append(number)
     return found
 

@@ -59,7 +59,9 @@ def _line(spec: PageSpec, seed: Seed) -> str:
 
 def _coverage(specs: Iterable[PageSpec], seed: Seed) -> str:
     least, most = coverage((spec.path for spec in specs), seed)
-    return f", every step told {least} to {most} times" if most else ""
+    if not most:
+        return ""
+    return f", every step told {least} times" if least == most else f", every step told {least} to {most} times"
 
 
 def _counted(values: Iterable[str]) -> str:

@@ -36,10 +36,11 @@ def request(spec: PageSpec, seed: Seed, characters: int, random_seed: int, sourc
         return Request((Message("user", REPLAY[spec.variant % len(REPLAY)]),), _REPLAY, seed=random_seed)
     if spec.kind == "rewritten":
         asked, start = voices.REWRITTEN_FORMS[spec.form]
-        messages = (Message("user", f"{source}\n\n{asked}"),)
-        return Request(messages, _scaled(_REWRITTEN, characters), prefill=start, seed=random_seed)
-    messages = (Message("system", brief(seed)), Message("user", f"{_task(spec, seed)} {voices.WRITTEN_FORMS[spec.form]}"))
-    return Request(messages, _scaled(_WRITTEN, characters), seed=random_seed, shared=1)
+        return Request((Message("user", f"{source}\n\n{asked}"),), _scaled(_REWRITTEN, characters), prefill=start,
+                       seed=random_seed)
+    task = f"{_task(spec, seed)} {voices.WRITTEN_FORMS[spec.form]}"
+    return Request((Message("system", brief(seed)), Message("user", task)), _scaled(_WRITTEN, characters),
+                   seed=random_seed, shared=1)
 
 
 def page(spec: PageSpec, asked: Request, answer: str) -> tuple[str, tuple[Turn, ...]]:
