@@ -27,7 +27,7 @@ from rostok.swarm.fused import Job
 from rostok.swarm.measure import bits_per_byte, nats
 from rostok.swarm.train import Failed, train
 
-_STEP_TOKENS = 6_000  # of the largest step that is timed: six seconds here; what more experts would cost follows from it
+_STEP_S = 5.0         # of the largest step that is timed; what more experts would cost follows from it
 _READ = 4             # held-out pages read to time one
 _ANSWER = (20, 64)    # tokens of a general question and of its answer
 
@@ -56,6 +56,8 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
         done: called with a sentence after each part.
     """
     clock = _Clock()
+    import peft  # noqa: F401  # loaded once in a run, too, and not with every expert
+
     frozen = FrozenBase(base)
     load_s = clock.lap()
     texts = [frozen.render(page) for page in pages]
@@ -63,8 +65,9 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
     base_cell = _measure(frozen.model, frozen, seed, texts, rows, settings)
     done(f"measuring the base: {base_cell.probe_s + settings.probes.matrix_pages * base_cell.read_s:.1f} s a seed")
     page_tokens = sum(map(len, rows)) / len(rows)
-    together = max(1, min(settings.training.together, round(_STEP_TOKENS / (settings.training.pages_per_step * page_tokens))))
     alone = _train(frozen, rows, settings, 1, folder / "alone")
+    most = settings.training.together if settings.training.trainer == "fused" else 1
+    together = max(1, min(most, round(_STEP_S / alone.step_s)))
     many = _train(frozen, rows, settings, together, folder / "many") if together > 1 else alone
     token_s = (many.step_s - alone.step_s) / max(1, many.tokens - alone.tokens)
     if together == 1 or token_s <= 0:
@@ -76,7 +79,8 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
     export_adapter(adapter, adapter / "adapter.gguf", base_config(base))
     model = frozen.wear(adapter)
     worn_s = clock.lap()
-    cell = _measure(model, frozen, seed, texts, rows, settings)
+    with PeakMemory() as peak:
+        cell = _measure(model, frozen, seed, texts, rows, settings)
     clock.lap()
     frozen.take_off(model)
     keep_s = many.save_s + worn_s + clock.lap()
@@ -84,10 +88,10 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
     adapter_mib = max(0.0, many.peak_mib - alone.peak_mib) / max(1, together - 1)
     return Grown(
         pace=SwarmPace(
-            load_s=load_s, page_tokens=page_tokens, together=together, step_tokens=many.tokens, step_s=step_s, token_s=token_s,
+            load_s=load_s + max(0.0, alone.start_s), page_tokens=page_tokens, together=together, step_tokens=many.tokens, step_s=step_s, token_s=token_s,
             keep_s=keep_s, probe_s=cell.probe_s, read_s=cell.read_s, base_probe_s=base_cell.probe_s, base_read_s=base_cell.read_s,
             card_s=base_cell.card_s, general_s=cell.general_s, ask_s=0.0),
-        peak_mib=max(0.0, many.peak_mib - together * adapter_mib), adapter_mib=adapter_mib,
+        peak_mib=max(0.0, max(peak.mib, many.peak_mib) - together * adapter_mib), adapter_mib=adapter_mib,
         expert_bytes=size(adapter), adapter=adapter)
 
 
@@ -132,6 +136,7 @@ def _measure(model: object, frozen: FrozenBase, seed: Seed, texts: Sequence[str]
 
 @dataclass(frozen=True)
 class _Trained:
+    start_s: float
     step_s: float
     tokens: int
     save_s: float
@@ -139,10 +144,11 @@ class _Trained:
 
 
 def _train(frozen: FrozenBase, rows: Sequence[Sequence[int]], settings: Settings, experts: int, folder: Path) -> _Trained:
-    """Train so many experts for two steps; the second is timed, and then how long it takes to save one."""
+    """Train so many experts for two steps: what comes before the first, the second, and how long it takes to save one."""
     short = _short(settings.training, len(rows), experts)
     jobs = [Job(str(number), rows, short, number) for number in range(experts)]
     steps: list[tuple[float, int]] = []
+    began = time.perf_counter()
     with PeakMemory() as peak:
         for ended in train(frozen, jobs, short, lambda job: folder / job.name,
                            on_step=lambda _, tokens: steps.append((time.perf_counter(), tokens))):
@@ -150,7 +156,7 @@ def _train(frozen: FrozenBase, rows: Sequence[Sequence[int]], settings: Settings
                 raise ModelError(ended.reason)
         saved = time.perf_counter()
     (before, _), (after, tokens) = steps[-2:]
-    return _Trained(after - before, tokens, (saved - after) / experts, peak.mib)
+    return _Trained(steps[0][0] - began - (after - before), after - before, tokens, (saved - after) / experts, peak.mib)
 
 
 def _short(settings: TrainingSettings, pages: int, experts: int) -> TrainingSettings:

@@ -34,11 +34,12 @@ class Remembered:
     fixed_bytes: float
 
 
-def memory_pace(run: Run, seed: Seed, settings: Settings, embedder_model: Base, engine: EnginePace, *, started_s: float
-                ) -> Remembered:
+def memory_pace(run: Run, seed: Seed, settings: Settings, embedder_model: Base, engine: EnginePace, *, opened_s: float,
+                started_s: float) -> Remembered:
     """Fill the store of `run` from its one corpus, calibrate and ask its router, and draw its report.
 
     Args:
+        opened_s: seconds that it took to load the store's library.
         started_s: seconds from the start of this process to its first work.
     """
     clock = time.perf_counter
@@ -46,13 +47,13 @@ def memory_pace(run: Run, seed: Seed, settings: Settings, embedder_model: Base, 
     embedder = Embedder(embedder_model)
     again_s = clock() - began
     texts = [page.text for page in corpus.pages(run, seed.id, held_out=False)]
-    empty = _empty_store(run.folder / "empty", embedder)
     began = clock()
     embedder.embed(texts)
     embed_s = (clock() - began) / len(texts)
     began = clock()
     index(run, [seed], embedder)
     index_s = clock() - began
+    empty = _empty_store(run.folder / "empty", embedder)
     with Memory(run.memory, embedder) as memory:
         began = clock()
         calibration = calibrate(run, settings, memory, [seed], REPLAY)
@@ -69,7 +70,7 @@ def memory_pace(run: Run, seed: Seed, settings: Settings, embedder_model: Base, 
     stored = size(run.memory)
     return Remembered(
         pace=MemoryPace(
-            fixed_s=again_s + max(0.0, index_s - len(texts) * remember_s) + max(0.0, calibrate_s - asked * question_s),
+            fixed_s=opened_s + again_s + max(0.0, index_s - len(texts) * remember_s) + max(0.0, calibrate_s - asked * question_s),
             remember_s=remember_s, question_s=question_s,
             report_s=started_s + report_s + again_s + engine.open_s + _ANSWERS * (engine.step_s + engine.token_s)),
         page_bytes=max(0.0, stored - empty) / len(texts) + _VECTOR, fixed_bytes=float(empty + report.stat().st_size))
