@@ -26,7 +26,7 @@ def test_a_run_is_told_stage_by_stage(pace: Pace) -> None:
     # 92 pages of 150 tokens in 23 steps of 2 experts.
     assert told.trained == pytest.approx(2 * 23 * 4 * 150)
     training = 23 * (0.1 + 2 * 600 * 0.001)
-    measuring = 2 * (0.8 + 8 * 0.08 + 1) + 0.5 + 2 * (2 * (1 + 8 * 0.1) + 0.5)
+    measuring = 3 * (2 * (1 + 8 * 0.1) + 0.5) + 2 * 1
     general = 64 * 0.01 + 12 * 64 * 0.001 + 12 * 0.02
     assert seconds["swarm"] == pytest.approx(2 + general + 5 + training + measuring + 2 * (1 + 4))
     assert told.measuring == pytest.approx(measuring / told.seconds)

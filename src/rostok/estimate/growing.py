@@ -62,8 +62,10 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
     load_s = clock.lap()
     texts = [frozen.render(page) for page in pages]
     rows = frozen.page_tokens(pages, settings.training.max_tokens)
-    base_cell = _measure(frozen.model, frozen, seed, texts, rows, settings)
-    done(f"measuring the base: {base_cell.probe_s + settings.probes.matrix_pages * base_cell.read_s:.1f} s a seed")
+    clock.lap()
+    probes.multiple_choice(frozen.model, frozen, seed, with_card=True)
+    card_s = clock.lap()
+    done(f"the base in memory for training: {load_s:.1f} s")
     page_tokens = sum(map(len, rows)) / len(rows)
     alone = _train(frozen, rows, settings, 1, folder / "alone")
     most = settings.training.together if settings.training.trainer == "fused" else 1
@@ -88,9 +90,9 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
     adapter_mib = max(0.0, many.peak_mib - alone.peak_mib) / max(1, together - 1)
     return Grown(
         pace=SwarmPace(
-            load_s=load_s + max(0.0, alone.start_s), page_tokens=page_tokens, together=together, step_tokens=many.tokens, step_s=step_s, token_s=token_s,
-            keep_s=keep_s, probe_s=cell.probe_s, read_s=cell.read_s, base_probe_s=base_cell.probe_s, base_read_s=base_cell.read_s,
-            card_s=base_cell.card_s, general_s=cell.general_s, ask_s=0.0),
+            load_s=load_s + max(0.0, alone.start_s), page_tokens=page_tokens, together=together, step_tokens=many.tokens,
+            step_s=step_s, token_s=token_s, keep_s=keep_s, probe_s=cell.probe_s, read_s=cell.read_s, card_s=card_s,
+            general_s=cell.general_s, ask_s=0.0),
         peak_mib=max(0.0, max(peak.mib, many.peak_mib) - together * adapter_mib), adapter_mib=adapter_mib,
         expert_bytes=size(adapter), adapter=adapter)
 
@@ -100,9 +102,10 @@ def asking_s(engine: Engine, seed: Seed, settings: Settings, adapter: Path) -> f
     clock = _Clock()
     asked = probes.questions(seed, settings.probes.chat_nodes)
     engine.add_adapter("estimate", adapter)
-    for name, card in (("estimate", ""), (None, ""), (None, seed.card())):
-        probes.ask(engine, asked, adapter=name, card=card)
-    seconds = clock.lap()
+    probes.ask(engine, asked, adapter="estimate")
+    plain_s = clock.lap()
+    probes.ask(engine, asked, card=seed.card())
+    seconds = 2 * plain_s + clock.lap()  # the base alone takes as long as its expert
     engine.remove_adapter("estimate")
     return seconds
 
@@ -111,7 +114,6 @@ def asking_s(engine: Engine, seed: Seed, settings: Settings, adapter: Path) -> f
 class _Cell:
     probe_s: float
     read_s: float
-    card_s: float
     general_s: float
 
 
@@ -120,10 +122,6 @@ def _measure(model: object, frozen: FrozenBase, seed: Seed, texts: Sequence[str]
     clock = _Clock()
     probes.multiple_choice(model, frozen, seed)
     probe_s = clock.lap()
-    card_s = 0.0
-    if model is frozen.model:
-        probes.multiple_choice(model, frozen, seed, with_card=True)
-        card_s = clock.lap()
     read = list(texts[:_READ])
     bits_per_byte(model, frozen, read, settings.training.max_tokens)
     read_s = clock.lap() / len(read)
@@ -131,7 +129,7 @@ def _measure(model: object, frozen: FrozenBase, seed: Seed, texts: Sequence[str]
     long = [row for row in rows if len(row) >= question + answer] or list(rows)
     nats(model, [(long[number % len(long)][: question + answer], min(question, len(long[0]) - 1))
                  for number in range(settings.probes.general)])
-    return _Cell(probe_s, read_s, card_s, clock.lap())
+    return _Cell(probe_s, read_s, clock.lap())
 
 
 @dataclass(frozen=True)

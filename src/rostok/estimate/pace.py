@@ -70,8 +70,8 @@ class SwarmPace(Record):
         together, step_tokens: experts and tokens in the step that was timed.
         step_s, token_s: of a training step, and of a token in it.
         keep_s: to save, convert and register an expert, and to put it on and off for measuring.
-        probe_s: multiple choice about one seed asked of an expert. read_s: one held-out page read by it.
-        base_probe_s, base_read_s: the same of the base. card_s: the base with the seed in its context.
+        probe_s: multiple choice about one seed asked of an expert. read_s: one held-out page read by it. The base is told to
+            take as long, though it takes a sixth less. card_s: multiple choice of the base with the seed in its context.
         general_s: the general answers read by one model.
         ask_s: the open questions about one seed, of its expert, the base, and the base with the seed.
     """
@@ -85,8 +85,6 @@ class SwarmPace(Record):
     keep_s: float = Field(ge=0)
     probe_s: float = Field(ge=0)
     read_s: float = Field(ge=0)
-    base_probe_s: float = Field(ge=0)
-    base_read_s: float = Field(ge=0)
     card_s: float = Field(ge=0)
     general_s: float = Field(ge=0)
     ask_s: float = Field(ge=0)

@@ -149,5 +149,4 @@ def _groups(settings: Settings) -> Iterator[int]:
 def _measuring(settings: Settings, pace: Pace, held_out: int) -> float:
     """Seconds of measuring every model on every seed's held-out pages and probes."""
     seeds, swarm, read = settings.author.count, pace.swarm, min(settings.probes.matrix_pages, max(1, held_out))
-    base = seeds * (swarm.base_probe_s + read * swarm.base_read_s + swarm.card_s) + swarm.general_s
-    return base + seeds * (seeds * (swarm.probe_s + read * swarm.read_s) + swarm.general_s)
+    return (seeds + 1) * (seeds * (swarm.probe_s + read * swarm.read_s) + swarm.general_s) + seeds * swarm.card_s
