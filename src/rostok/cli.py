@@ -24,6 +24,7 @@ import typer
 from rostok import __version__
 from rostok.cli_corpus import Pages, corpus_app
 from rostok.cli_corpus_score import score as _score
+from rostok.cli_estimate import estimate
 from rostok.cli_run import (
     Assignments,
     ConfigFile,
@@ -53,6 +54,7 @@ _app.add_typer(seeds_app, name="seeds")
 _app.add_typer(corpus_app, name="corpus")
 corpus_app.command("score", epilog="Example: rostok corpus score runs/demo my-book.txt")(_score)
 _app.add_typer(swarm_app, name="swarm")
+_app.command("estimate", epilog="Example: rostok estimate --profile night --pages 500")(estimate)
 
 Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
 OptionalRun = Annotated[Path | None, typer.Argument(

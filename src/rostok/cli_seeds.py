@@ -84,9 +84,9 @@ def _ask_if_long(run: Run, settings: Settings) -> None:
     missing = settings.author.count - len(Library(run.seeds).seeds())
     if missing <= _MANY:
         return
-    from rostok.agents.estimate import seconds_for
+    from rostok.estimate.seeds import seconds_of_seeds
 
-    seconds = seconds_for(missing, settings)
+    seconds = seconds_of_seeds(missing, settings)
     time = "a time that was not measured" if seconds is None else f"about {seconds / 3600:,.1f} hours"
     told = f"{missing:,} seeds will take {time} on this machine"
     if not sys.stdin.isatty():
