@@ -52,6 +52,7 @@ _app.add_typer(_corpus, name="corpus")
 _app.add_typer(_swarm, name="swarm")
 
 Pages = Annotated[int | None, typer.Option(help="Pages of one corpus.")]
+Trainer = Annotated[str | None, typer.Option(help="fused (the default) or trl, the reference: one expert after the other.")]
 Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
 OptionalRun = Annotated[Path | None, typer.Argument(
     metavar="RUN", help="Look for the models that this run uses; without it for the embedded ones.")]
@@ -83,10 +84,11 @@ def corpus_build(ctx: typer.Context, run: RunFolder, pages: Pages = None, profil
 
 
 @_swarm.command("train", epilog="Example: rostok swarm train runs/demo --set training.rank=8")
-def swarm_train(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: ConfigFile = None,
-                assignments: Assignments = None) -> None:
-    """Train one expert per corpus, then measure all of them; what was trained already stays."""
-    with writing_run(ctx, run, profile, config, {}, assignments) as (opened, settings, _, watch):
+def swarm_train(ctx: typer.Context, run: RunFolder, trainer: Trainer = None, profile: Profile = None,
+                config: ConfigFile = None, assignments: Assignments = None) -> None:
+    """Train one expert per corpus, many in the same step, then measure all of them; what was trained already stays."""
+    options = {"training": {"trainer": trainer}}
+    with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
         from rostok.night import swarm_stage
 
         swarm_stage(opened, settings, watch)
