@@ -81,7 +81,7 @@ def admit(model: MemoryModel, wanted: Plan, *, rows: int, page: int, available: 
     if plan is None:
         least = model.bytes(Plan(together=1, pass_tokens=LEAST_PASS), rows, page)
         raise ModelError(f"training one expert takes {least >> 20} MiB beside the base, but {available >> 20} MiB can be had. "
-                         "Close other programs, or lower training.rank, training.max_tokens or training.pages_per_step with --set.")
+                         "Close other programs, or lower training.rank, training.max_tokens or training.pages_per_step.")
     return plan
 
 

@@ -47,6 +47,18 @@ def seconds_per_expert(tokens: int, rate: float) -> float:
 
 
 @dataclass(frozen=True)
+class Deadline:
+    """When everything must be over, in `time.time()`, and the seconds that every trained expert takes after training."""
+
+    end: float
+    each: float = 0.0
+
+    def training(self, trained: int) -> float:
+        """When training must be over with so many experts trained."""
+        return self.end - self.each * trained
+
+
+@dataclass(frozen=True)
 class Fit:
     """What fits in a time: names in the order of the queue, and the seconds that they take."""
 
@@ -54,8 +66,8 @@ class Fit:
     seconds: float
 
 
-def fitting(rows: Sequence[JobRow], rates: Sequence[float], seconds: float) -> Fit:
-    """The first experts that are trained whole in so many seconds.
+def fitting(rows: Sequence[JobRow], rates: Sequence[float], seconds: float, each: float = 0.0) -> Fit:
+    """The first experts that are trained whole in so many seconds, of which `each` of them takes some afterwards.
 
     The devices share the queue; each step is shared by all adapters in it, so that a device takes as long for eight
     together as for eight one after the other at the same rate.
@@ -65,15 +77,18 @@ def fitting(rows: Sequence[JobRow], rates: Sequence[float], seconds: float) -> F
     for row in rows:
         place = min(range(len(rates)), key=lambda index: busy[index])
         more = seconds_per_expert(max(0, row.total - row.tokens), rates[place])
-        if busy[place] + more > seconds:
+        if max(busy[place] + more, *busy) + each * (len(names) + 1) > seconds:
             break
         busy[place] += more
         names.append(row.name)
     return Fit(tuple(names), max(busy))
 
 
-class TimeIsUp(Exception):
-    """The hour has come in the middle of a stage; what the stage had finished is on disk, as after any stop."""
+class TimeIsUp(BaseException):
+    """The hour has come in the middle of a stage; what the stage had finished is on disk, as after any stop.
+
+    Like Ctrl-C no `Exception`, so that nobody who handles errors takes it for one.
+    """
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from rostok.config import Settings
 from rostok.runs import Run
 from rostok.swarm.checkpoint import trained
+from rostok.swarm.deadline import Deadline
 from rostok.swarm.jobs import JobTable, Order
 from rostok.swarm.messages import Plan
 from rostok.swarm.supervisor import Outcome, supervise
@@ -14,7 +15,7 @@ from rostok.swarm.supervisor import Outcome, supervise
 
 def execute(run: Run, orders: Sequence[Order], grown: Collection[str], settings: Settings, *,
             tell: Callable[[str], None] = lambda text: None,
-            on_step: Callable[[int, int], None] = lambda steps, tokens: None, until: float | None = None,
+            on_step: Callable[[int, int], None] = lambda steps, tokens: None, until: Deadline | None = None,
             since: float | None = None) -> Outcome:
     """Train what is neither in its place nor trained. What is trained then lies in `experts/<name>.part` with its marker.
 
@@ -33,16 +34,17 @@ def execute(run: Run, orders: Sequence[Order], grown: Collection[str], settings:
         if not table.queued():
             return Outcome(tuple(table.rows()), (), "", False)
         plan = Plan(together=settings.training.together, pass_tokens=_pass_tokens())
+        ahead = sum(row.state == "done" and row.name not in grown for row in table.rows())
         if settings.swarm.executor == "ray":
             from rostok.swarm.ray_cluster import cluster
 
             with cluster(run, settings, tell) as found:
                 return supervise(table, found.slots, found.raise_worker, plan=plan, tell=tell, on_step=on_step, until=until,
-                                 since=since)
+                                 ahead=ahead, since=since)
         from rostok.swarm.local import LocalWorker, devices
 
         return supervise(table, devices(), lambda device, plan: LocalWorker(run, device, plan), plan=plan, tell=tell,
-                         on_step=on_step, until=until, since=since)
+                         on_step=on_step, until=until, ahead=ahead, since=since)
 
 
 def reconcile(run: Run, table: JobTable, grown: Collection[str]) -> None:

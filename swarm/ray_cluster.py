@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rostok.config import Settings
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from rostok.swarm.fused import State
 
 _CONNECT = 5.0   # seconds for somebody to answer at the address
-_JOIN = 60.0     # and for it to turn out to be a Ray cluster of the same version
+_JOIN = 30.0     # and for it to turn out to be a Ray cluster of the same version
 _CALL = 1.0      # seconds of steps between two answers of an actor
 _PORT = 6379
 _ENVIRONMENT = {
@@ -103,8 +104,8 @@ def _join(ray: Any, address: str) -> None:
     if thread.is_alive() or failure:
         reason = " ".join(str(failure[0]).split())[:200] if failure else f"no answer within {_JOIN:.0f} seconds"
         raise ClusterError(f"what listens at swarm.address={address or 'this machine'} is no Ray cluster that can be joined: "
-                           f"{reason}. Give the address of a head node with the same version of Ray, or train with --executor local; "
-                           "nothing was begun.")
+                           f"{reason}. Give the address of a head node with the same version of Ray, or train with "
+                           "--executor local; nothing was begun.")
 
 
 def _places(nodes: Sequence[dict[str, Any]], settings: Settings) -> list[str]:
@@ -134,7 +135,10 @@ class RayWorker:
         actor = ray.remote(_Actor).options(num_cpus=settings.swarm.cpus, num_gpus=settings.swarm.gpus, max_restarts=0,
                                            runtime_env={"env_vars": where})
         self._actor = actor.remote()
-        self._call: Any = self._actor.begin.remote(settings.model_dump(mode="json"), base.sha256, plan.model_dump())
+        values = settings.model_dump(mode="json")
+        if Path(settings.models.base).exists():  # a path of this machine means the same one there
+            values["models"]["base"] = str(Path(settings.models.base).resolve())
+        self._call: Any = self._actor.begin.remote(values, base.sha256, plan.model_dump())
         self._commands: list[tuple[Command, Sequence[Page], State | None]] = []
         self._notes: deque[Message] = deque()
         self._unwritten: dict[str, str] = {}  # trained adapters that this machine's disk refused, and why

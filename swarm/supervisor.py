@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from rostok.errors import ModelError
-from rostok.swarm.deadline import fitting, seconds_per_expert
+from rostok.swarm.deadline import Deadline, TimeIsUp, fitting, seconds_per_expert
 from rostok.swarm.jobs import JobRow, JobTable
 from rostok.swarm.local import Death, Hand
 from rostok.swarm.messages import (
@@ -81,8 +81,8 @@ class _Slot:
 
 
 def supervise(table: JobTable, slots: Sequence[str], raise_worker: RaiseWorker, *, plan: Plan, tell: Callable[[str], None],
-              on_step: Callable[[int, int], None] = lambda steps, tokens: None, until: float | None = None,
-              since: float | None = None) -> Outcome:
+              on_step: Callable[[int, int], None] = lambda steps, tokens: None, until: Deadline | None = None,
+              ahead: int = 0, since: float | None = None) -> Outcome:
     """Work until every job has ended, somebody asks for a stop, or the time is up.
 
     Args:
@@ -91,22 +91,24 @@ def supervise(table: JobTable, slots: Sequence[str], raise_worker: RaiseWorker, 
         plan: adapters and rows at once, before a worker's probe step.
         tell: called with a sentence for people.
         on_step: called with (optimizer steps of adapters, tokens) as they are done.
-        until: `time.time()` at which training has ended, cleanly; only what fits until then is begun.
+        until: when training has ended, cleanly; only what fits until then is begun.
+        ahead: experts that are trained already, and take their seconds afterwards too.
         since: wishes to stop that are older, in `time.time()`, count no more; now, when left out.
 
     Raises:
         ModelError: no worker can work, and why.
         KeyboardInterrupt: Ctrl-C; checkpoints have been written.
     """
-    return _Schedule(table, slots, raise_worker, plan, tell, on_step, until, time.time() if since is None else since).run()
+    since = time.time() if since is None else since
+    return _Schedule(table, slots, raise_worker, plan, tell, on_step, until, ahead, since).run()
 
 
 class _Schedule:
     def __init__(self, table: JobTable, slots: Sequence[str], raise_worker: RaiseWorker, plan: Plan, tell: Callable[[str], None],
-                 on_step: Callable[[int, int], None], until: float | None, since: float) -> None:
+                 on_step: Callable[[int, int], None], until: Deadline | None, ahead: int, since: float) -> None:
         self._table, self._raise, self._tell, self._on_step, self._until = table, raise_worker, tell, on_step, until
         self._slots = [_Slot(name, plan) for name in slots]
-        self._since = since
+        self._since, self._trained = since, ahead
         self._looked = 0.0
         self._why = ""
         self._stopped = self._announced = self._told_to_end = False
@@ -119,13 +121,13 @@ class _Schedule:
             while not self._finished():
                 try:
                     self._look()
-                except KeyboardInterrupt:
-                    self._halt("Ctrl-C")
+                    time.sleep(_LOOK)
+                except (KeyboardInterrupt, TimeIsUp):
+                    self._halt("it was broken off")
                     while any(slot.hand is not None for slot in self._slots):
                         self._look()
                         time.sleep(_LOOK)
                     raise
-                time.sleep(_LOOK)
         finally:
             if main:
                 signal.signal(signal.SIGTERM, before)
@@ -180,7 +182,7 @@ class _Schedule:
         if now - self._looked < 0.25:
             return
         self._looked = now
-        if self._until is not None and time.time() >= self._until:
+        if self._until is not None and time.time() >= self._until.training(self._trained):
             self._halt("the time is up")
         elif not self._stopped and (self._told_to_end or self._table.stop_wanted(self._since)):
             self._stopped = True
@@ -241,6 +243,7 @@ class _Schedule:
                 slot.outside = 0
                 self._release(slot, message.name)
                 self._table.finish(message.name, worker, "done" if message.done else "failed", message.reason)
+                self._trained += message.done
                 if not message.done:
                     self._tell(f"{self._title(message.name)} is left out: {message.reason}")
             case Returned():
@@ -341,7 +344,8 @@ class _Schedule:
             return True
         open_tokens = sum(max(0, one.total - one.tokens) for one in self._table.rows() if one.name in slot.running)
         seconds = seconds_per_expert(open_tokens + max(0, row.total - row.tokens), slot.rate)
-        return time.time() + seconds <= self._until
+        trained = self._trained + sum(len(other.running) for other in self._slots) + 1
+        return time.time() + seconds <= self._until.training(trained)
 
     def _announce(self) -> None:
         """Say what fits into the time, as soon as the devices' rates are known."""
@@ -350,9 +354,8 @@ class _Schedule:
             return
         self._announced = True
         rows = [row for row in self._table.rows() if row.state in ("queued", "running")]
-        seconds = self._until - time.time()
-        fit = fitting(rows, rates, seconds)
-        clock = time.strftime("%H:%M", time.localtime(self._until))
+        fit = fitting(rows, rates, self._until.training(self._trained) - time.time(), self._until.each)
+        clock = time.strftime("%H:%M", time.localtime(self._until.end))
         rest = len(rows) - len(fit.names)
         each = sum(seconds_per_expert(row.total, sum(rates)) for row in rows) / len(rows)
         self._tell(f"{len(fit.names)} of {len(rows)} experts can be trained until {clock}, at {sum(rates):,.0f} tokens a second, "

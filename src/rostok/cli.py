@@ -21,11 +21,12 @@ from typing import Annotated
 
 import typer
 
-from rostok import __version__
+from rostok import __version__, cli_jobs
 from rostok.cli_run import (
     Assignments,
     ConfigFile,
     Count,
+    Executor,
     Profile,
     RunFolder,
     Session,
@@ -49,9 +50,11 @@ _corpus = typer.Typer(no_args_is_help=True, help="Grow corpora from the seeds.")
 _swarm = typer.Typer(no_args_is_help=True, help="Train the experts and measure what they learned.")
 _app.add_typer(seeds_app, name="seeds")
 _app.add_typer(_corpus, name="corpus")
+cli_jobs.register(_swarm)
 _app.add_typer(_swarm, name="swarm")
 
 Pages = Annotated[int | None, typer.Option(help="Pages of one corpus.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Grow what fits, and have stopped by then, such as 07:00.")]
 Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
 OptionalRun = Annotated[Path | None, typer.Argument(
     metavar="RUN", help="Look for the models that this run uses; without it for the embedded ones.")]
@@ -62,13 +65,19 @@ OptionalRun = Annotated[Path | None, typer.Argument(
 
 @_app.command(epilog='Example: rostok night runs/lights --theme "lighthouses and keepers"')
 def night(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: ConfigFile = None,
-          theme: Theme = None, count: Count = None, pages: Pages = None, assignments: Assignments = None) -> None:
+          theme: Theme = None, count: Count = None, pages: Pages = None, until: Until = None, executor: Executor = None,
+          assignments: Assignments = None) -> None:
     """All stages, from the theme to the report. The same command goes on where it was stopped."""
-    options = {"theme": theme, "author": {"count": count}, "corpus": {"pages": pages}}
+    import datetime
+
+    from rostok.swarm.deadline import parse_until
+
+    moment = None if until is None else parse_until(until, datetime.datetime.now())
+    options = {"theme": theme, "author": {"count": count}, "corpus": {"pages": pages}, "swarm": {"executor": executor}}
     with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, console, watch):
         from rostok.night import night as all_stages
 
-        all_stages(opened, settings, watch, console)
+        all_stages(opened, settings, watch, console, None if moment is None else moment.timestamp())
 
 
 @_corpus.command("build", epilog="Example: rostok corpus build runs/demo --pages 300")
@@ -83,10 +92,11 @@ def corpus_build(ctx: typer.Context, run: RunFolder, pages: Pages = None, profil
 
 
 @_swarm.command("train", epilog="Example: rostok swarm train runs/demo --set training.rank=8")
-def swarm_train(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: ConfigFile = None,
-                assignments: Assignments = None) -> None:
+def swarm_train(ctx: typer.Context, run: RunFolder, executor: Executor = None, profile: Profile = None,
+                config: ConfigFile = None, assignments: Assignments = None) -> None:
     """Train one expert per corpus, then measure all of them; what was trained already stays."""
-    with writing_run(ctx, run, profile, config, {}, assignments) as (opened, settings, _, watch):
+    options = {"swarm": {"executor": executor}}
+    with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
         from rostok.night import swarm_stage
 
         swarm_stage(opened, settings, watch)

@@ -24,6 +24,7 @@ Profile = Annotated[str | None, typer.Option(
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file with settings.")]
 Theme = Annotated[str | None, typer.Option(help="What the seeds are about.")]
 Count = Annotated[int | None, typer.Option(help="How many seeds.")]
+Executor = Annotated[str | None, typer.Option(help="Who trains: local (the default) or ray, a cluster at swarm.address.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
                                                        help="Any setting, such as models.base=./model.gguf.")]
 

@@ -23,14 +23,14 @@ from rostok.swarm.schedule import steps_of
 WORDS = ("lamp", "oil", "keeper", "dawn", "ship", "debt", "moth", "glass", "watch", "silence", "rope", "tide")
 
 
-def make_base(folder: Path) -> Path:
-    """A random Llama of two layers with the embedded base's tokenizer."""
+def make_base(folder: Path, vocabulary: int = 49152, width: int = 64) -> Path:
+    """A random Llama of two layers with the embedded base's tokenizer. One with a smaller vocabulary dies of rare words."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=49152, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-                         num_key_value_heads=2, initializer_range=0.2, tie_word_embeddings=True)
+    config = LlamaConfig(vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2, tie_word_embeddings=True)
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     for path in training_folder(find_base(EMBEDDED)).glob("*token*"):
         shutil.copy(path, folder)
@@ -51,14 +51,16 @@ def make_run(folder: Path, base: Path, *, seeds: int = 8, pages: int = 24, **set
     return run
 
 
-def make_corpus(run: Run, name: str, pages: int) -> None:
-    """A corpus of random sentences; every twelfth page is held out."""
+def make_corpus(run: Run, name: str, pages: int, rare: str = "") -> None:
+    """A corpus of random sentences; every twelfth page is held out. `rare` closes every page."""
     dice = random.Random(name)
     path = run.corpora / name / "pages.jsonl"
     texts = [" ".join(f"The {a} feeds the {b}." for a, b in
-                      (dice.sample(WORDS, 2) for _ in range(dice.randint(2, 6)))) for _ in range(pages)]
+                      (dice.sample(WORDS, 2) for _ in range(dice.randint(2, 6)))) + rare for _ in range(pages)]
+    path.unlink(missing_ok=True)
     append_jsonl(path, [Page(spec=place, kind="composed", author="code", text=text, held_out=place % 12 == 11)
                         for place, text in enumerate(texts)])
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     manifest = Manifest(
         seed=name, title=f"The tale of {name}", made_from=digest(name), pages_sha256=file_digest(path),
@@ -81,13 +83,14 @@ def orders(run: Run) -> list[Order]:
 
 def main(folder: Path, until: float | None = None) -> int:
     """Train; one line for everything that is told, and at the end the states."""
+    from rostok.swarm.deadline import Deadline
     from rostok.swarm.execute import execute
 
     run = Run(folder)
     began = time.time()
     with run.held("tiny"):
         outcome = execute(run, orders(run), (), run.read().settings, tell=lambda text: print(text, flush=True),
-                          until=began + until if until else None)
+                          until=Deadline(began + until) if until else None)
     for row in outcome.rows:
         print(f"= {row.name} {row.state} {row.reason}", flush=True)
     print(f"left {len(outcome.left)} {outcome.why} stopped {outcome.stopped}", flush=True)
