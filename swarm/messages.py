@@ -90,12 +90,13 @@ class Kept(Record):
 
 
 class Ended(Record):
-    """A job is done, its files on disk; or it cannot be trained, and why."""
+    """A job is done, its files on disk, and this is what it took; or it cannot be trained, and why."""
 
     say: Literal["ended"] = "ended"
     name: str
     done: bool
     reason: str
+    pace: Pace | None = None
 
 
 class Returned(Record):

@@ -84,7 +84,7 @@ def draw(status: Status) -> Group:
             share = "100% " + _bar(1.0)
         table.add_row(Text(f"{row.name} {plain(row.title)}", overflow="ellipsis", no_wrap=True), Text(state, _STYLES[row.state]),
                       share, f"{row.tokens:,}" if row.tokens else "", clock(row.seconds) if row.seconds else "",
-                      str(row.attempts or ""), Text(plain(row.reason), overflow="fold"))
+                      str(row.attempts or ""), Text("" if row.reason.startswith("all ") else plain(row.reason), overflow="fold"))
     counts = [f"{count} {state}" for state in STATES if (count := sum(row.state == state for row in status.rows))]
     lines = [Text(" · ".join(counts))]
     if status.holder is None:

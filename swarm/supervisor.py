@@ -242,6 +242,8 @@ class _Schedule:
             case Ended():
                 slot.outside = 0
                 self._release(slot, message.name)
+                if message.pace is not None:
+                    self._table.progress(message.name, worker, message.pace.step, message.pace.tokens, message.pace.seconds)
                 self._table.finish(message.name, worker, "done" if message.done else "failed", message.reason)
                 self._trained += message.done
                 if not message.done:

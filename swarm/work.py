@@ -184,15 +184,16 @@ class Work:
         parcel = finished(task.command.made_from, ended.adapter, str(self.frozen.folder), reason=ended.reason,
                           pages=len(ended.job.pages), steps=ended.steps, tokens=ended.tokens, seconds=ended.seconds,
                           curve=ended.curve)
-        self._deliver_finished(ended.job.name, parcel, ended.reason)
+        self._deliver_finished(ended.job.name, parcel, ended.reason, Pace(step=ended.steps, tokens=ended.tokens,
+                                                                          seconds=round(ended.seconds, 2)))
 
-    def _deliver_finished(self, name: str, parcel: Parcel, reason: str) -> None:
+    def _deliver_finished(self, name: str, parcel: Parcel, reason: str, pace: Pace) -> None:
         try:
             self.desk.deliver(name, parcel)
         except StorageError as error:
             self.say(Ended(name=name, done=False, reason=str(error)))
             return
-        self.say(Ended(name=name, done=True, reason=reason))
+        self.say(Ended(name=name, done=True, reason=reason, pace=pace))
 
     def _return(self, name: str, reason: str) -> None:
         del self._tasks[name]
@@ -295,7 +296,8 @@ class Work:
                 return
         del self._tasks[name]
         self._tell_progress(True)
-        self._deliver_finished(name, parcel, f"all {done.steps} steps are done")
+        self._deliver_finished(name, parcel, f"all {done.steps} steps are done",
+                               Pace(step=done.steps, tokens=done.tokens, seconds=round(done.seconds, 2)))
 
 
 class _Interrupted(BaseException):

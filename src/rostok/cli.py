@@ -50,7 +50,6 @@ _corpus = typer.Typer(no_args_is_help=True, help="Grow corpora from the seeds.")
 _swarm = typer.Typer(no_args_is_help=True, help="Train the experts and measure what they learned.")
 _app.add_typer(seeds_app, name="seeds")
 _app.add_typer(_corpus, name="corpus")
-cli_jobs.register(_swarm)
 _app.add_typer(_swarm, name="swarm")
 
 Pages = Annotated[int | None, typer.Option(help="Pages of one corpus.")]
@@ -100,6 +99,9 @@ def swarm_train(ctx: typer.Context, run: RunFolder, executor: Executor = None, p
         from rostok.night import swarm_stage
 
         swarm_stage(opened, settings, watch)
+
+
+cli_jobs.register(_swarm)
 
 
 @_app.command(epilog='Example: rostok chat runs/demo "What does the lamp lead to?"')

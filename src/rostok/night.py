@@ -156,7 +156,7 @@ def _grow(run: Run, settings: Settings, watch: Watch, until: float | None) -> Gr
 def _refuse_left_out(grown: Grown | None) -> None:
     if grown is not None and grown.left_out:
         count = len(grown.left_out)
-        raise DataError(f"{count} expert{'s' if count > 1 else ''} could not be trained; the others are kept. "
+        raise DataError(f"{count} expert{'s' if count > 1 else ''} could not be trained or measured; the others are kept. "
                         + " ".join(f"{sentence.rstrip('.')}." for sentence in grown.left_out))
 
 
