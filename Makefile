@@ -4,6 +4,7 @@
 # make test-vllm  builds .venv-vllm with vLLM for the CPU (3.5 GB) and runs the engine's tests there
 # make test-kills  kill -9 at 30 random moments of training;  make test-ray  installs ray, runs two nodes and kills one
 # make bench-engine  tokens/s beside the one-at-a-time call
+# make bench-swarm   tokens/s of training beside trl's SFTTrainer (7 minutes)
 # make lint  ruff and mypy;  make check  lint, then test;  make clean  removes all .venv* and what tools left behind
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -13,7 +14,7 @@ SERVER := .venv-server/bin
 STAGES := agents seeds generator swarm ensemble
 SOURCES := pyproject.toml $(shell find src $(STAGES) -type f ! -name '*.pyc')
 
-.PHONY: run test server test-vllm test-kills test-ray lint check bench-engine clean
+.PHONY: run test server test-vllm test-kills test-ray lint check bench-engine bench-swarm clean
 .DELETE_ON_ERROR:
 
 run: .venv/.installed
@@ -45,6 +46,9 @@ check: lint test
 
 bench-engine: .venv/.installed-dev
 	$(BIN)/python bench/engine.py
+
+bench-swarm: .venv/.installed-dev
+	$(BIN)/python bench/swarm.py
 
 clean:
 	rm -rf .venv .venv-vllm .venv-server dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

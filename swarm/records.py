@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from rostok.config import TrainingSettings
@@ -30,6 +32,7 @@ class Figures(Record):
     gguf_sha256: str
     corpus_sha256: str
     settings: TrainingSettings
+    trainer: Literal["fused", "trl"] = Field("trl", description="which one trained it; the only one there was, where not told")
     rostok: str
     pages: int
     tokens: int = Field(description="tokens trained on, all epochs, padding left out")

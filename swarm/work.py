@@ -32,9 +32,9 @@ from rostok.swarm.fused import Ended as Finish
 from rostok.swarm.fused import FusedTrainer, Job, State
 from rostok.swarm.messages import Ended, Kept, Message, Note, Pace, Plan, Planned, Progress, Returned, Take, Taken
 from rostok.swarm.schedule import steps_of
-from rostok.swarm.stack import Stack, unsupported
+from rostok.swarm.stack import Stack
+from rostok.swarm.train import open_stack
 
-_TOLERANCE = 0.01       # of the loss of random tokens; on the embedded base it is 0.0003
 _TELL_EVERY = 0.5       # seconds between two messages about progress
 _FIRST_CHECKPOINT = 1.0  # seconds after a job is taken; then twice as long every time, up to swarm.checkpoint_seconds
 _CHECKPOINT_SHARE = 10   # at least so many times longer than the last checkpoint took
@@ -81,7 +81,7 @@ class Work:
     def __init__(self, desk: Desk, frozen: FrozenBase, settings: Settings, plan: Plan, say: Callable[[Message], None],
                  asked: Callable[[], bool] = lambda: False) -> None:
         self.desk, self.frozen, self.settings, self.plan, self.say, self._asked = desk, frozen, settings, plan, say, asked
-        self.stack = open_stack(frozen, settings.training.trainer == "trl", lambda text: say(Note(text=text)))
+        self.stack = open_stack(frozen, settings.training, lambda text: say(Note(text=text)))
         self._tasks: dict[str, _Task] = {}
         self._trainer = self._fresh() if self.stack is not None else None
         self._probed = False
@@ -302,18 +302,3 @@ class Work:
 
 class _Interrupted(BaseException):
     """The reference was asked to stop."""
-
-
-def open_stack(frozen: FrozenBase, reference: bool, tell: Callable[[str], None]) -> Stack | None:
-    """The base for the fused step, or None where the reference is asked for, or the step is not verified on this base."""
-    if reference:
-        return None
-    reason = unsupported(frozen.model)
-    if reason is None:
-        stack = Stack(frozen.model, base=frozen.sha256)
-        off = stack.disagreement()
-        if off <= _TOLERANCE:
-            return stack
-        reason = f"its loss of random tokens is {off:.1%} away from the model's own"
-    tell(f"the fused trainer is not verified on this base ({reason}); trl's SFTTrainer trains one expert after the other")
-    return None

@@ -54,6 +54,7 @@ _app.add_typer(_swarm, name="swarm")
 
 Pages = Annotated[int | None, typer.Option(help="Pages of one corpus.")]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Grow what fits, and have stopped by then, such as 07:00.")]
+Trainer = Annotated[str | None, typer.Option(help="fused (the default) or trl, the reference: one expert after the other.")]
 Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
 OptionalRun = Annotated[Path | None, typer.Argument(
     metavar="RUN", help="Look for the models that this run uses; without it for the embedded ones.")]
@@ -91,10 +92,10 @@ def corpus_build(ctx: typer.Context, run: RunFolder, pages: Pages = None, profil
 
 
 @_swarm.command("train", epilog="Example: rostok swarm train runs/demo --set training.rank=8")
-def swarm_train(ctx: typer.Context, run: RunFolder, executor: Executor = None, profile: Profile = None,
+def swarm_train(ctx: typer.Context, run: RunFolder, trainer: Trainer = None, executor: Executor = None, profile: Profile = None,
                 config: ConfigFile = None, assignments: Assignments = None) -> None:
-    """Train one expert per corpus, then measure all of them; what was trained already stays."""
-    options = {"swarm": {"executor": executor}}
+    """Train one expert per corpus, many in the same step, then measure all of them; what was trained already stays."""
+    options = {"training": {"trainer": trainer}, "swarm": {"executor": executor}}
     with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
         from rostok.night import swarm_stage
 

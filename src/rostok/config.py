@@ -92,6 +92,38 @@ class TrainingSettings(Record):
     pages_per_step: int = Field(4, ge=1)
     max_tokens: int = Field(320, ge=32, description="a page longer than this is cut for training")
     clip: float = Field(1.0, gt=0)
+    layers: int | str = Field("all", description="layers that carry the adapter: all, or the last so many")
+    stop_loss: float = Field(0.0, ge=0, description="end early once the mean loss of 8 steps is below it, in nats a token")
+    trainer: Literal["fused", "trl"] = Field(
+        "fused", description="many experts in one step, or trl's SFTTrainer one after the other, the reference")
+    together: int = Field(8, ge=1, le=256, description="experts that the fused trainer trains at once")
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _count_layers(cls, layers: object) -> object:
+        if layers == "all" or (isinstance(layers, int) and not isinstance(layers, bool) and layers >= 1):
+            return layers
+        raise ValueError("give all, or how many of the last layers, 1 or more")
+
+    @property
+    def last_layers(self) -> int | None:
+        """How many of the last layers carry the adapter; None is all."""
+        return self.layers if isinstance(self.layers, int) else None
+
+    def recipe(self) -> dict[str, Any]:
+        """What an expert depends on: all but `together`, since an expert is the same in any company."""
+        return self.model_dump(mode="json", exclude={"together"})
+
+
+class SwarmSettings(Record):
+    """Where experts are trained, and how often their training is put on disk. Nothing in an expert depends on it."""
+
+    executor: Literal["local", "ray"] = Field("local", description="workers on this machine, or on a Ray cluster")
+    address: str = Field("", description="of the Ray cluster, such as 10.0.0.5:6379; empty begins one on this machine")
+    cpus: float = Field(2, gt=0, description="processors that a worker on the cluster takes")
+    gpus: float = Field(0, ge=0, description="GPUs that a worker on the cluster takes")
+    checkpoint_seconds: float = Field(120, ge=1, description="longest time between two checkpoints of an expert in training")
+    checkpoint_steps: int = Field(0, ge=0, description="checkpoint every so many steps as well; 0 goes by time alone")
 
 
 class ProbeSettings(Record):
@@ -122,6 +154,7 @@ class Settings(Record):
     author: AuthorSettings = Field(default_factory=lambda: AuthorSettings())  # type: ignore[call-arg]
     corpus: CorpusSettings = Field(default_factory=lambda: CorpusSettings())  # type: ignore[call-arg]
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings())  # type: ignore[call-arg]
+    swarm: SwarmSettings = Field(default_factory=lambda: SwarmSettings())  # type: ignore[call-arg]
     probes: ProbeSettings = Field(default_factory=lambda: ProbeSettings())  # type: ignore[call-arg]
     router: RouterSettings = Field(default_factory=lambda: RouterSettings())  # type: ignore[call-arg]
 
