@@ -31,7 +31,7 @@ test-vllm: .venv-vllm/.installed
 	OMP_NUM_THREADS=1 $(VLLM)/python -m pytest tests/engines/test_vllm.py tests/engines/test_vllm_server.py $(ARGS)
 
 test-kills: .venv/.installed-dev
-	ROSTOK_KILLS=$${ROSTOK_KILLS:-30} $(BIN)/python -m pytest tests/swarm/test_kills.py -s $(ARGS)
+	ROSTOK_KILLS=$${ROSTOK_KILLS:-30} $(BIN)/python -m pytest tests/swarm/test_kills.py tests/swarm/test_faults.py -s $(ARGS)
 
 # 80 MB, which only those who have a cluster need, so no part of the development environment.
 test-ray: .venv/.installed-dev

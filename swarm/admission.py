@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SHARE = 0.85       # of the memory at hand that training may take; the rest is for what the model does not know
 LEAST_PASS = 128   # rows; below it a pass costs more time than it saves memory
+_SIGNS = ("out of memory", "allocate memory", "not enough memory", "bad_alloc",
+          "could not create a primitive", "could not create a memory", "could not execute a primitive")  # oneDNN's words for it
 _SAMPLES = 0.002   # seconds between two looks at the memory during the probe step
 
 
@@ -100,8 +102,7 @@ def smaller(plan: Plan, rows: int) -> Plan | None:
 def out_of_memory(error: BaseException) -> bool:
     """Whether this is how Python, torch, or the device says that there is no memory left."""
     text = str(error).lower()
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and (
-        "out of memory" in text or "allocate memory" in text or "not enough memory" in text or "bad_alloc" in text))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS))
 
 
 class _Peak:

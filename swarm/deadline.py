@@ -29,11 +29,9 @@ def parse_until(text: str, now: datetime.datetime) -> datetime.datetime:
         moment = now.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
         return moment if moment > now else moment + datetime.timedelta(days=1)
     try:
-        moment = datetime.datetime.fromisoformat(text)
+        moment = datetime.datetime.fromisoformat(text if len(text) >= len("2026-11-23T07:00") else "")
     except ValueError:
-        moment = None
-    if moment is None or len(text) < len("2026-11-23T07:00"):
-        raise ConfigError(f"--until takes a time such as 07:00, or a day with it such as 2026-11-23T07:00, not '{text}'.")
+        raise ConfigError(f"--until takes a time such as 07:00, or a day with it such as 2026-11-23T07:00, not '{text}'.") from None
     if moment.tzinfo is not None:
         moment = moment.astimezone().replace(tzinfo=None)
     if moment <= now:
@@ -73,7 +71,7 @@ def fitting(rows: Sequence[JobRow], rates: Sequence[float], seconds: float, each
     together as for eight one after the other at the same rate.
     """
     busy = [0.0] * len(rates)
-    names = []
+    names: list[str] = []
     for row in rows:
         place = min(range(len(rates)), key=lambda index: busy[index])
         more = seconds_per_expert(max(0, row.total - row.tokens), rates[place])

@@ -8,6 +8,7 @@ last checkpoints on another.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -59,6 +60,7 @@ def cluster(run: Run, settings: Settings, tell: Callable[[str], None]) -> Iterat
         ClusterError: ray is not installed, nobody answers, or no node is large enough for a worker.
     """
     os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
+    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         import ray
     except ImportError:
@@ -94,7 +96,7 @@ def _join(ray: Any, address: str) -> None:
 
     def join() -> None:
         try:
-            ray.init(**options, logging_level="ERROR", log_to_driver=False, configure_logging=False)
+            ray.init(**options, log_to_driver=False, configure_logging=False)
         except BaseException as error:  # noqa: BLE001  # carried to the thread that waits
             failure.append(error)
 

@@ -58,8 +58,8 @@ def test_without_ray_one_sentence_says_how_to_get_it(base: Path, tmp_path: Path)
 @with_ray
 def test_the_jobs_of_a_lost_node_run_elsewhere_and_are_the_same(base: Path, tmp_path: Path, nodes: Any) -> None:
     """Prevents: jobs lost with their node, or begun anew by a worker that knows nothing of their checkpoints."""
-    run = make_run(tmp_path / "run", base, seeds=4, training={"epochs": 12, "together": 2},
-                   swarm={"executor": "ray", "address": nodes.address, "cpus": 1, "checkpoint_steps": 10})
+    run = make_run(tmp_path / "run", base, seeds=4, training={"epochs": 5, "together": 2},
+                   swarm={"executor": "ray", "address": nodes.address, "cpus": 1, "checkpoint_steps": 5})
     told: list[str] = []
 
     def kill_a_node() -> None:
@@ -84,7 +84,7 @@ def test_the_jobs_of_a_lost_node_run_elsewhere_and_are_the_same(base: Path, tmp_
     assert lost, told
     assert sorted(done) == sorted(order.name for order in orders(run))
     assert told[0] == "2 workers on 2 Ray nodes"
-    assert adapters(run) == unbroken(make_run(tmp_path / "unbroken", base, seeds=4, training={"epochs": 12}))
+    assert adapters(run) == unbroken(make_run(tmp_path / "unbroken", base, seeds=4, training={"epochs": 5}))
 
 
 def untouched(run: Run) -> bool:
