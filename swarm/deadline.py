@@ -31,7 +31,8 @@ def parse_until(text: str, now: datetime.datetime) -> datetime.datetime:
     try:
         moment = datetime.datetime.fromisoformat(text if len(text) >= len("2026-11-23T07:00") else "")
     except ValueError:
-        raise ConfigError(f"--until takes a time such as 07:00, or a day with it such as 2026-11-23T07:00, not '{text}'.") from None
+        raise ConfigError(f"--until takes a time such as 07:00, or a day with it such as 2026-11-23T07:00, "
+                          f"not '{text}'.") from None
     if moment.tzinfo is not None:
         moment = moment.astimezone().replace(tzinfo=None)
     if moment <= now:

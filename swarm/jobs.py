@@ -144,6 +144,7 @@ class JobTable:
             self._db = sqlite3.connect(path, timeout=20, isolation_level=None)
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")  # what a power cut takes of the table is found again in the files
             with self._transaction():
                 found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
                 if found == 0:

@@ -67,7 +67,8 @@ class LocalWorker:
         with writing(folder):
             folder.mkdir(exist_ok=True)
             self._log = folder / f"{device.replace(':', '-')}.log"
-            log = self._log.open("wb")
+            log = self._log.open("ab")
+            self._log_start = log.tell()
         environment = dict(os.environ)
         if device.startswith("cuda:"):  # not run here
             environment["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
@@ -133,7 +134,9 @@ class LocalWorker:
 
     def _last_line(self) -> str:
         """Of its log, where a traceback ends with the error."""
-        lines = [line for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = [line for line in log.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
         return " ".join(lines[-1].split())[:200] if lines else ""
 
 

@@ -351,8 +351,9 @@ class _Schedule:
 
     def _announce(self) -> None:
         """Say what fits into the time, as soon as the devices' rates are known."""
-        rates = [slot.rate for slot in self._slots if slot.rate]
-        if self._until is None or self._announced or len(rates) < len(self._slots):
+        working = [slot for slot in self._slots if slot.running]
+        rates = [slot.rate for slot in working if slot.rate]
+        if self._until is None or self._announced or not rates or len(rates) < len(working):
             return
         self._announced = True
         rows = [row for row in self._table.rows() if row.state in ("queued", "running")]

@@ -36,8 +36,8 @@ from rostok.swarm.stack import Stack
 from rostok.swarm.train import open_stack
 
 _TELL_EVERY = 0.5       # seconds between two messages about progress
-_FIRST_CHECKPOINT = 1.0  # seconds after a job is taken; then twice as long every time, up to swarm.checkpoint_seconds
-_CHECKPOINT_SHARE = 10   # at least so many times longer than the last checkpoint took
+_FIRST_CHECKPOINT = 1.0  # seconds after the first job is taken; then twice as long every time, up to swarm.checkpoint_seconds
+_CHECKPOINT_SHARE = 50   # at least so many times longer than the last checkpoint took, so that they cost 2%
 
 
 class Desk(Protocol):
@@ -85,7 +85,7 @@ class Work:
         self._tasks: dict[str, _Task] = {}
         self._trainer = self._fresh() if self.stack is not None else None
         self._probed = False
-        self._told = self._looked = time.monotonic()
+        self._told = time.monotonic()
         self._steps = self._tokens = 0
         self._interval, self._last, self._since = _FIRST_CHECKPOINT, time.monotonic(), 0
 
@@ -167,14 +167,16 @@ class Work:
                 if state is not None:
                     self._trainer.restore(job, state)
                     step, seconds = int(state.values["step"]), float(state.values["seconds"])
-            except (DataError, KeyError) as error:
+            except DataError as error:
                 self.say(Note(text=f"{command.name} begins again from the start: {error}"))
                 state = None
             if state is None:
                 self._trainer.add(job)
+        if not self._tasks:
+            self._interval, self._last = _FIRST_CHECKPOINT, time.monotonic()
+            self._told = self._last
         self._tasks[command.name] = _Task(command, job, step, steps, total, seconds)
         self.say(Taken(name=command.name, step=step, steps=steps, total=total))
-        self._interval, self._last = _FIRST_CHECKPOINT, time.monotonic()
 
     def _end(self, ended: Finish) -> None:
         task = self._tasks.pop(ended.job.name)
@@ -224,15 +226,20 @@ class Work:
                          f"tokens; {note}, {available >> 20} MiB at hand"))
 
     def _rate(self, job: Job, count: int) -> float:
-        """Tokens a second with so many adapters, over the second and third step of copies of a job."""
+        """Tokens a second with so many adapters, over the second and third step of copies of a job; 0 where they do not fit."""
         trainer = self._fresh()
         for number in range(count):
             trainer.add(dataclasses.replace(job, name=f"{job.name} {number}"))
-        trainer.step()
-        started, tokens = time.monotonic(), 0
-        for _ in range(2):
-            if trainer.names:
-                tokens += trainer.step().tokens
+        try:
+            trainer.step()
+            started, tokens = time.monotonic(), 0
+            for _ in range(2):
+                if trainer.names:
+                    tokens += trainer.step().tokens
+        except (MemoryError, RuntimeError) as error:
+            if not admission.out_of_memory(error):
+                raise
+            return 0.0
         return tokens / max(1e-6, time.monotonic() - started)
 
     def _shrink(self, error: str) -> None:

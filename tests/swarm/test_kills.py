@@ -47,7 +47,8 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def adapters(run: Run) -> dict[str, str]:
     """Hashes of the trained adapters."""
-    return {path.parent.name.removesuffix(".part"): file_digest(path) for path in run.experts.glob("*.part/adapter_model.safetensors")}
+    found = run.experts.glob("*.part/adapter_model.safetensors")
+    return {path.parent.name.removesuffix(".part"): file_digest(path) for path in found}
 
 
 @pytest.fixture(scope="module")
