@@ -111,7 +111,7 @@ class LocalWorker:
         what = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         if memory:
             what = "was ended by the kernel, because the memory was full"
-        last = self._last_line()
+        last = "" if killed else self._last_line()
         return Death(f"the worker on {self.name} {what}{f' ({last})' if last else ''}", memory, killed and not memory)
 
     def patient(self) -> bool:
@@ -120,7 +120,7 @@ class LocalWorker:
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._reader.join()
+        self._reader.join(2.0)
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
