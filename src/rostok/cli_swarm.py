@@ -13,6 +13,7 @@ import typer
 from rostok.cli_run import (
     Assignments,
     ConfigFile,
+    Executor,
     Profile,
     RunFolder,
     Track,
@@ -51,10 +52,10 @@ NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Do not measure th
 
 
 @swarm_app.command("train", epilog="Example: rostok swarm train runs/demo --set training.rank=8")
-def train(ctx: typer.Context, run: RunFolder, trainer: Trainer = None, track: Track = None, profile: Profile = None,
-          config: ConfigFile = None, assignments: Assignments = None) -> None:
+def train(ctx: typer.Context, run: RunFolder, trainer: Trainer = None, executor: Executor = None,
+          track: Track = None, profile: Profile = None, config: ConfigFile = None, assignments: Assignments = None) -> None:
     """Train one expert per corpus, many in the same step, then measure all of them; what was trained already stays."""
-    options = {"tracking": track, "training": {"trainer": trainer}}
+    options = {"tracking": track, "training": {"trainer": trainer}, "swarm": {"executor": executor}}
     with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
         from rostok.night import swarm_stage
 
