@@ -210,6 +210,6 @@ def _show(console: Console, comparison: Comparison) -> None:
     for score in comparison.scores:
         cells = [f"{score.probes[seed]:.2f} / {score.chat_probes[seed]:.2f} / {score.bits_per_byte[seed]:.2f}"
                  for seed in comparison.seeds]
-        table.add_row(Text(f"{score.role}: {score.title}" if score.role != "base" else "base"), str(score.rank or ""), *cells,
-                      "" if score.general is None else f"{score.general:.2f}")
+        named = {"base": "base", "parent": score.title, "splice": score.name, "fresh": "trained freshly"}[score.role]
+        table.add_row(Text(named), str(score.rank or ""), *cells, "" if score.general is None else f"{score.general:.2f}")
     console.print(table)
