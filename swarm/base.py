@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rostok.engines.protocol import Message
@@ -19,6 +20,7 @@ class FrozenBase:
         model: NF4 weights, bf16 compute (bitsandbytes; its CPU gradients equal those of the dequantised base:
             docs/experiments.md).
         tokenizer: of the same folder.
+        folder: where its weights lie.
         template: the project's own chat template of this family.
     """
 
@@ -43,9 +45,21 @@ class FrozenBase:
         for module in self.model.modules():
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
-        self.sha256, self.name = base.sha256, base.name
+        self.sha256, self.name, self.folder = base.sha256, base.name, folder
         known = set(self.tokenizer.get_vocab())
         self.template: Template = template_for(known.__contains__, base.name)
+
+    def wear(self, folder: Path) -> Any:
+        """The base with the adapter in `folder`, as peft reads it, for measuring; `take_off` gives the base back."""
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(self.model, folder, low_cpu_mem_usage=True).eval()
+
+    def take_off(self, model: Any) -> None:
+        """Take the adapter out of what `wear` gave; the base is then as it was before."""
+        self.model = model.unload()
+        if hasattr(self.model, "peft_config"):
+            del self.model.peft_config
 
     def render(self, page: Page) -> str:
         """The page as the expert reads it: a conversation in the chat template, anything else as it is."""

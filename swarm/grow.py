@@ -1,4 +1,4 @@
-"""Grow all experts of a run, one after the other over one frozen base, and measure what each of them learned.
+"""Grow all experts of a run over one frozen base, many in the same step, and measure what each of them learned.
 
 An expert is built in `experts/<seed>.part` and moved to `experts/<seed>` whole, its figures.json inside: a killed run
 keeps every finished expert and throws a half-trained one away.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rostok import __version__
 from rostok.config import Settings
@@ -28,11 +28,13 @@ from rostok.seeds.record import Seed
 from rostok.swarm import probes
 from rostok.swarm.adapter_gguf import export_adapter
 from rostok.swarm.base import FrozenBase
+from rostok.swarm.fused import Job
 from rostok.swarm.measure import bits_per_byte, nats
 from rostok.swarm.records import Expert, Figures, Measurements
-from rostok.swarm.train import Trained, release, save, steps_of, train
+from rostok.swarm.schedule import steps_of
+from rostok.swarm.train import Failed, Trained, train
 
-_SWARM = 1  # raise when the same corpus and settings would give another expert or other figures
+_SWARM = 2  # raise when the same corpus and settings would give another expert or other figures
 
 
 class GeneralAnswer(Record):
@@ -54,7 +56,7 @@ class Row(Record):
 
 def origin(base: Base, manifest: Manifest, settings: Settings) -> str:
     """Hash of everything an expert depends on."""
-    return digest(base.sha256, manifest.pages_sha256, settings.training, settings.random_seed, _SWARM)
+    return digest(base.sha256, manifest.pages_sha256, settings.training.recipe(), settings.random_seed, _SWARM)
 
 
 def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch: Watch) -> int:
@@ -101,23 +103,41 @@ def _likelihoods(run: Run, seeds: Sequence[Seed], missing: Sequence[Seed], base:
         cards = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in seeds}
         write_atomic(base_row, row.model_copy(update={"with_card": cards}).line() + "\n")
         watch.finish()
-    tokens = 0
-    for number, seed in enumerate(missing, start=1):
-        pages, _ = training_pages(run.corpora / seed.id)
-        watch.start(f"train expert {number}/{len(missing)}", steps_of(len(pages), settings.training), "steps")
-        started = time.monotonic()
-        before = read_record(base_row, Row).bits_per_byte[seed.id]
-        fitted = train(frozen, frozen.page_tokens(pages, settings.training.max_tokens), settings.training,
-                       stable_seed(settings.random_seed, seed.id), on_step=lambda steps, count: watch.advance(steps, count))
-        row = _measure(fitted.model, frozen, seeds, held_out, general, settings, origins[seed.id])
+    if not missing:
+        return 0
+    for path in run.experts.glob("*.part"):  # what a kill left
+        shutil.rmtree(path)
+    known = {seed.id: seed for seed in missing}
+    steps = {seed.id: steps_of(manifests[seed.id].pages - manifests[seed.id].held_out, settings.training) for seed in missing}
+    jobs = (Job(seed.id, frozen.page_tokens(training_pages(run.corpora / seed.id)[0], settings.training.max_tokens),
+                settings.training, stable_seed(settings.random_seed, seed.id)) for seed in missing)
+    tokens, failed = 0, []
+    watch.start(f"train {len(missing)} expert{'s' * (len(missing) > 1)}", sum(steps.values()), "steps")
+    for ended in train(frozen, jobs, settings.training, lambda job: _part(run, job.name), tell=watch.note, on_step=watch.advance):
+        seed = known[ended.job.name]
+        if isinstance(ended, Failed):
+            watch.note(f"{seed.title} is left out: {ended.reason}")
+            failed.append(f"{seed.id} ({seed.title}): {ended.reason}")
+            continue
+        model = frozen.wear(ended.folder)
+        row = _measure(model, frozen, seeds, held_out, general, settings, origins[seed.id])
+        frozen.take_off(model)
         write_atomic(rows / f"{seed.id}.json", row.line() + "\n")
-        after = row.bits_per_byte[seed.id]
-        _keep(run, seed, base, settings, manifests[seed.id], origins[seed.id], fitted, len(pages), before, after, started)
-        release(frozen, fitted)
+        before, after = read_record(base_row, Row).bits_per_byte[seed.id], row.bits_per_byte[seed.id]
+        _keep(run, seed, base, settings, manifests[seed.id], origins[seed.id], ended, before, after)
         _register(run, seeds, base)
-        tokens += fitted.tokens
-        watch.finish(f"{seed.title}: {before:.2f} → {after:.2f} bits per byte, {row.probes[seed.id]:.0%} of the probes right")
+        tokens += ended.tokens
+        watch.note(f"{seed.title}: {before:.2f} → {after:.2f} bits per byte, {row.probes[seed.id]:.0%} of the probes right")
+    watch.finish()
+    if failed:
+        raise DataError(f"{len(failed)} of {len(missing)} experts could not be trained, the others are kept: "
+                        f"{'; '.join(failed)}.")
     return tokens
+
+
+def _part(run: Run, name: str) -> Path:
+    """Where an expert is built before it is moved to its place."""
+    return run.experts / f"{name}.part"
 
 
 def _measure(model: object, frozen: FrozenBase, seeds: Sequence[Seed], held_out: dict[str, list[Page]],
@@ -139,19 +159,17 @@ def _measure(model: object, frozen: FrozenBase, seeds: Sequence[Seed], held_out:
 
 
 def _keep(run: Run, seed: Seed, base: Base, settings: Settings, manifest: Manifest, made_from: str, fitted: Trained,
-          pages: int, before: float, after: float, started: float) -> None:
-    """Write the expert beside its place and move it there whole."""
-    target, partial = run.experts / seed.id, run.experts / f"{seed.id}.part"
+          before: float, after: float) -> None:
+    """Complete what lies beside the expert's place, and move it there whole."""
+    target, partial = run.experts / seed.id, fitted.folder
     with writing(partial):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save(fitted, partial)
         export_adapter(partial, partial / "adapter.gguf", base_config(base))
         figures = Figures(
             seed=seed.id, title=seed.title, made_from=made_from, base_sha256=base.sha256,
             adapter_sha256=file_digest(partial / "adapter_model.safetensors"), gguf_sha256=file_digest(partial / "adapter.gguf"),
-            corpus_sha256=manifest.pages_sha256, settings=settings.training, rostok=__version__, pages=pages,
-            tokens=fitted.tokens, steps=fitted.steps, seconds=round(time.monotonic() - started, 2),
+            corpus_sha256=manifest.pages_sha256, settings=settings.training, trainer=fitted.trainer,
+            rostok=__version__, pages=len(fitted.job.pages),
+            tokens=fitted.tokens, steps=fitted.steps, seconds=fitted.seconds,
             held_out_loss_before=before, held_out_loss_after=after, curve=fitted.curve)
         write_atomic(partial / "figures.json", figures.model_dump_json(indent=1) + "\n")
         os.replace(partial, target)

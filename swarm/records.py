@@ -32,6 +32,7 @@ class Figures(Record):
     gguf_sha256: str
     corpus_sha256: str
     settings: TrainingSettings
+    trainer: Literal["fused", "trl"] = Field("trl", description="which one trained it; the only one there was, where not told")
     rostok: str
     pages: int
     tokens: int = Field(description="tokens trained on, all epochs, padding left out")

@@ -1,102 +1,97 @@
-"""Train one expert: QLoRA on one corpus with peft and trl's SFTTrainer over the shared frozen base."""
+"""Train the adapters of many corpora: `train(frozen, jobs, settings, …)`, fused or by the reference, one folder each."""
 
 from __future__ import annotations
 
-import math
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from rostok.config import TrainingSettings
-from rostok.errors import DataError
+from rostok.errors import DataError, ModelError
 from rostok.swarm.base import FrozenBase
+from rostok.swarm.fused import FusedTrainer, Job
 from rostok.swarm.records import LossPoint
+from rostok.swarm.stack import Stack, unsupported
+
+_TOLERANCE = 0.03  # of the losses of random tokens; on the embedded base it is 0.007
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained adapter, still in `model`; call `release` to give the base back."""
+    """An adapter that was trained and lies in `folder` as PEFT would have saved it."""
 
-    model: Any
+    job: Job
+    folder: Path
     steps: int
     tokens: int
+    seconds: float
     curve: tuple[LossPoint, ...]
+    trainer: Literal["fused", "trl"]
 
 
-def train(base: FrozenBase, pages: Sequence[Sequence[int]], settings: TrainingSettings, random_seed: int,
-          on_step: Callable[[int, int], None] = lambda steps, tokens: None) -> Trained:
-    """Train a fresh adapter on tokenised pages.
+@dataclass(frozen=True)
+class Failed:
+    """A job that could not be trained to its end, and why."""
+
+    job: Job
+    reason: str
+
+
+def train(frozen: FrozenBase, jobs: Iterable[Job], settings: TrainingSettings, folder_of: Callable[[Job], Path], *,
+          tell: Callable[[str], None] = lambda text: None,
+          on_step: Callable[[int, int], None] = lambda steps, tokens: None) -> Iterator[Trained | Failed]:
+    """Train the jobs, `settings.together` of them at a time, and yield each as soon as it has ended.
+
+    A job that cannot be trained is yielded as `Failed`; the others go on.
 
     Args:
-        pages: token ids, one list a page; a page is one row, never packed with another.
-        on_step: called after every optimizer step with (1, tokens of the step).
-
-    Raises:
-        DataError: fewer pages than one step takes.
+        jobs: taken one by one as places become free, so that the texts of a hundred experts need not lie in memory.
+        folder_of: where the adapter of a job is saved.
+        tell: called with a sentence when another trainer is taken than was asked for.
+        on_step: called with (optimizer steps of adapters, tokens).
     """
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    stack = _stack(frozen, settings, tell)
+    if stack is None:
+        from rostok.swarm.reference import train_reference
 
-    if len(pages) < settings.pages_per_step:
-        raise DataError(f"a corpus of {len(pages)} training pages is too small for steps of {settings.pages_per_step}. "
-                        "Raise corpus.pages or lower training.pages_per_step.")
-    steps = steps_of(len(pages), settings)
-    mean = sum(map(len, pages)) * settings.pages_per_step // len(pages)
-
-    class Report(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            on_step(1, mean)
-
-    torch.manual_seed(random_seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = SFTConfig(
-            output_dir=scratch, max_steps=steps, per_device_train_batch_size=settings.pages_per_step,
-            learning_rate=settings.learning_rate, lr_scheduler_type="warmup_stable_decay",
-            # A short cosine starves the learning: the rate stays high and falls only over the last part.
-            lr_scheduler_kwargs={"num_decay_steps": max(1, round(steps * settings.decay_share)), "decay_type": "linear",
-                                 "min_lr_ratio": 0.0},
-            warmup_steps=min(settings.warmup_steps, steps // 3), weight_decay=0.0, max_grad_norm=settings.clip,
-            bf16=True, use_cpu=not torch.cuda.is_available(), gradient_checkpointing=False, packing=False,
-            max_length=settings.max_tokens, logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True,
-            seed=random_seed, data_seed=random_seed, dataloader_pin_memory=False, optim="adamw_torch")
-        lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, bias="none",
-                          target_modules="all-linear", task_type="CAUSAL_LM")
-        trainer = SFTTrainer(
-            model=base.model, args=arguments, processing_class=base.tokenizer, peft_config=lora, callbacks=[Report()],
-            train_dataset=Dataset.from_dict({"input_ids": [list(page) for page in pages]}))
-        trainer.remove_callback(_printer())
-        trainer.train()
-    curve = tuple(
-        LossPoint(step=int(entry["step"]), loss=float(entry["loss"]), learning_rate=float(entry["learning_rate"]))
-        for entry in trainer.state.log_history if "loss" in entry and math.isfinite(float(entry["loss"])))
-    trainer.model.eval()
-    return Trained(trainer.model, steps, steps * mean, curve)
+        for job in jobs:
+            try:
+                yield train_reference(frozen, job, folder_of(job), on_step=on_step)
+            except (DataError, ModelError) as error:
+                yield Failed(job, str(error))
+        return
+    trainer = FusedTrainer(stack, together=settings.together)
+    waiting = iter(jobs)
+    while True:
+        while len(trainer.names) < settings.together and (job := next(waiting, None)) is not None:
+            try:
+                trainer.add(job)
+            except (DataError, ModelError) as error:
+                yield Failed(job, str(error))
+        if not trainer.names:
+            return
+        step = trainer.step()
+        on_step(step.jobs, step.tokens)
+        for ended in step.ended:
+            if ended.how == "not finite":
+                yield Failed(ended.job, ended.reason)
+                continue
+            ended.adapter.save(folder_of(ended.job), str(frozen.folder))
+            yield Trained(ended.job, folder_of(ended.job), ended.steps, ended.tokens, round(ended.seconds, 2), ended.curve,
+                          "fused")
 
 
-def steps_of(pages: int, settings: TrainingSettings) -> int:
-    """Optimizer steps for so many training pages."""
-    return max(2, round(pages * settings.epochs / settings.pages_per_step))
-
-
-def release(base: FrozenBase, trained: Trained) -> None:
-    """Take the adapter out of the base, which is then as it was before `train`."""
-    base.model = trained.model.unload()
-    if hasattr(base.model, "peft_config"):
-        del base.model.peft_config
-
-
-def save(trained: Trained, folder: Path) -> None:
-    """The adapter as an ordinary PEFT folder, safetensors only."""
-    trained.model.save_pretrained(folder, safe_serialization=True)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's template card says nothing true about this expert
-
-
-def _printer() -> Any:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback
+def _stack(frozen: FrozenBase, settings: TrainingSettings, tell: Callable[[str], None]) -> Stack | None:
+    """The base for the fused step, or None where the reference is asked for, or the step is not verified on this base."""
+    if settings.trainer == "trl":
+        return None
+    reason = unsupported(frozen.model)
+    if reason is None:
+        stack = Stack(frozen.model, base=frozen.sha256)
+        off = stack.disagreement()
+        if off <= _TOLERANCE:
+            return stack
+        reason = f"its loss of random tokens is {off:.1%} away from the model's own"
+    tell(f"the fused trainer is not verified on this base ({reason}); trl's SFTTrainer trains one expert after the other")
+    return None

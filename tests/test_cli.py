@@ -67,6 +67,8 @@ def test_a_command_without_a_run_says_what_is_missing(command: str, capsys: pyte
         (["night", "RUN", "--profile", "demi"], "did you mean 'demo'"),
         (["night", "RUN", "--set", "corpus.page=3"], "did you mean 'pages'"),
         (["night", "RUN", "--config", "absent.yaml"], "no configuration file absent.yaml"),
+        (["swarm", "train", "RUN", "--trainer", "tlr"], "setting 'training.trainer': Input should be 'fused' or 'trl'"),
+        (["swarm", "train", "RUN", "--set", "training.layers=0"], "give all, or how many of the last layers"),
         (["chat", "RUN", "Who?"], "holds no run. Start one with: rostok night"),
         (["report", "RUN"], "holds no run"),
         (["report", "RUN", "--json"], "holds no run"),

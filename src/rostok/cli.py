@@ -76,8 +76,6 @@ def night(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: C
         all_stages(opened, settings, watch, console)
 
 
-
-
 @_app.command(epilog='Example: rostok chat runs/demo "What does the lamp lead to?"')
 def chat(ctx: typer.Context, run: RunFolder, question: Question = None,
          expert: Annotated[str | None, typer.Option(help="Who answers, whatever the router says: a seed's id or title, an "

@@ -42,6 +42,7 @@ class _Method(StrEnum):
 
 
 ExpertName = Annotated[str, typer.Argument(metavar="EXPERT", help="An expert: its seed's id, its own, or the beginning of one.")]
+Trainer = Annotated[str | None, typer.Option(help="fused (the default) or trl, the reference: one expert after the other.")]
 Other = Annotated[str, typer.Argument(metavar="EXPERT", help="The other expert.")]
 Rank = Annotated[int | None, typer.Option(min=1, help="Of the result; without it nothing is cut off.")]
 Leading = Annotated[int | None, typer.Option("--rank", min=1, help="Of the first of the two; without it half.")]
@@ -50,10 +51,11 @@ NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Do not measure th
 
 
 @swarm_app.command("train", epilog="Example: rostok swarm train runs/demo --set training.rank=8")
-def train(ctx: typer.Context, run: RunFolder, track: Track = None, profile: Profile = None, config: ConfigFile = None,
-          assignments: Assignments = None) -> None:
-    """Train one expert per corpus, then measure all of them; what was trained already stays."""
-    with writing_run(ctx, run, profile, config, {"tracking": track}, assignments) as (opened, settings, _, watch):
+def train(ctx: typer.Context, run: RunFolder, trainer: Trainer = None, track: Track = None, profile: Profile = None,
+          config: ConfigFile = None, assignments: Assignments = None) -> None:
+    """Train one expert per corpus, many in the same step, then measure all of them; what was trained already stays."""
+    options = {"tracking": track, "training": {"trainer": trainer}}
+    with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
         from rostok.night import swarm_stage
 
         swarm_stage(opened, settings, watch)

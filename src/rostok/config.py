@@ -99,6 +99,27 @@ class TrainingSettings(Record):
     pages_per_step: int = Field(4, ge=1)
     max_tokens: int = Field(320, ge=32, description="a page longer than this is cut for training")
     clip: float = Field(1.0, gt=0)
+    layers: int | str = Field("all", description="layers that carry the adapter: all, or the last so many")
+    stop_loss: float = Field(0.0, ge=0, description="end early once the mean loss of 8 steps is below it, in nats a token")
+    trainer: Literal["fused", "trl"] = Field(
+        "fused", description="many experts in one step, or trl's SFTTrainer one after the other, the reference")
+    together: int = Field(8, ge=1, le=256, description="experts that the fused trainer trains at once")
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _count_layers(cls, layers: object) -> object:
+        if layers == "all" or (isinstance(layers, int) and not isinstance(layers, bool) and layers >= 1):
+            return layers
+        raise ValueError("give all, or how many of the last layers, 1 or more")
+
+    @property
+    def last_layers(self) -> int | None:
+        """How many of the last layers carry the adapter; None is all."""
+        return self.layers if isinstance(self.layers, int) else None
+
+    def recipe(self) -> dict[str, Any]:
+        """What an expert depends on: all but `together`, since an expert is the same in any company."""
+        return self.model_dump(mode="json", exclude={"together"})
 
 
 class ProbeSettings(Record):

@@ -117,6 +117,8 @@ class Run:
             self.registry: ("training", "random_seed"),
         }
         before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+        for values in (before, after):
+            del values["training"]["together"]  # an expert is the same in any company
         for made, names in fixed.items():
             if not made.exists():
                 continue

@@ -1,4 +1,4 @@
-"""Likelihoods, the tree of choices, and training, against the plain way of doing the same."""
+"""Likelihoods and the tree of choices, against the plain way of doing the same."""
 
 from __future__ import annotations
 
@@ -9,18 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from rostok.config import TrainingSettings
-from rostok.errors import DataError
 from rostok.generator.records import Page, Turn
-from rostok.models import find_base
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.measure import bits_per_byte, choices, nats
-from rostok.swarm.train import release, train
-
-
-@pytest.fixture(scope="module")
-def frozen() -> FrozenBase:
-    return FrozenBase(find_base("embedded"))
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +65,6 @@ def test_the_tree_chooses_as_separate_rows_do(frozen: FrozenBase, tiny: Any, pre
     assert choices(exact, frozen, stems, options, prefix=prefix) == wanted
 
 
-def test_training_after_measuring_still_learns_and_gives_the_base_back(frozen: FrozenBase) -> None:
-    """Prevents: bitsandbytes' repacked inference weights, which have no gradient, in training (the loss then rises), and an
-    adapter that stays in the base of the next expert."""
-    text = "The iron gate leads to the wet rope, and the wet rope leads to the salt jar."
-    before = bits_per_byte(frozen.model, frozen, [text], 320)
-    pages = frozen.page_tokens([Page(spec=i, kind="composed", author="code", text=text) for i in range(16)], 64)
-    settings = TrainingSettings(pages_per_step=4, epochs=2, rank=8, warmup_steps=2)
-    steps: list[int] = []
-    fitted = train(frozen, pages, settings, 7, on_step=lambda step, tokens: steps.append(step))
-    assert len(steps) == fitted.steps == 8
-    assert fitted.curve[-1].loss < 0.5 * fitted.curve[0].loss
-    assert bits_per_byte(fitted.model, frozen, [text], 320) < 0.5 * before
-    release(frozen, fitted)
-    assert bits_per_byte(frozen.model, frozen, [text], 320) == before
-
-
 def test_dialogues_are_read_in_the_chat_template(frozen: FrozenBase) -> None:
     """Prevents: an expert that learned a conversation in another form than the one it is asked in."""
     page = Page(spec=0, kind="dialogue", author="code", text="x",
@@ -97,8 +72,3 @@ def test_dialogues_are_read_in_the_chat_template(frozen: FrozenBase) -> None:
     assert frozen.render(page).endswith("<|im_start|>user\nWhat follows?<|im_end|>\n<|im_start|>assistant\nThe rope.<|im_end|>\n")
     assert frozen.page_tokens([page], 320)[0][0] == frozen.tokenizer.convert_tokens_to_ids("<|im_start|>")
 
-
-def test_a_corpus_too_small_for_a_step_is_refused(frozen: FrozenBase) -> None:
-    """Prevents: a traceback of the trainer when a corpus has fewer pages than one step takes."""
-    with pytest.raises(DataError, match="corpus of 3 training pages is too small for steps of 4"):
-        train(frozen, [[1, 2, 3]] * 3, TrainingSettings(), 7)

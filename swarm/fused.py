@@ -1,0 +1,365 @@
+"""Train many adapters in the same optimizer step over one frozen base: `FusedTrainer`.
+
+    trainer = FusedTrainer(Stack(model), together=8)
+    for job in jobs:
+        trainer.add(job)
+    while trainer.names:
+        for ended in trainer.step().ended:
+            ended.adapter.save(folder / ended.job.name, base)
+
+Up to `together` adapters take part in a step, each with its own pages, loss, clip, rate and AdamW; one that has ended leaves,
+and the next of the queue takes its place. Each is trained as if it were alone: nothing that belongs to one of them is
+computed from another's rows. In bf16 the result is the same bit for bit, since a row of a bf16 product does not depend on
+how many rows there are (measured on oneDNN; tests compare); in fp32 to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from rostok.config import TrainingSettings
+from rostok.errors import DataError
+from rostok.records import digest
+from rostok.swarm.lora import Adapter
+from rostok.swarm.loss import next_token_loss
+from rostok.swarm.records import LossPoint
+from rostok.swarm.schedule import learning_rate, page_order, steps_of
+from rostok.swarm.stack import Block, Rows, Stack
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+How = Literal["done", "early stop", "stopped", "not finite"]
+
+PASS_TOKENS = 2048  # rows computed at once: enough to fill two cores, 0.9 GB kept for the backward pass of 135M parameters
+_STOP_WINDOW = 8    # steps whose mean loss decides on an early stop
+
+
+@dataclass(frozen=True)
+class Job:
+    """One adapter to train.
+
+    Attributes:
+        name: what it is called, once in a trainer.
+        pages: token ids; a page is never mixed with another.
+        settings: rank, rate, schedule, clip and so on; `together` and `trainer` are not looked at.
+        random_seed: of the first matrices and of the order of the pages.
+    """
+
+    name: str
+    pages: Sequence[Sequence[int]]
+    settings: TrainingSettings
+    random_seed: int
+
+    def identity(self) -> str:
+        """Hash of everything that the adapter depends on, the base aside."""
+        return digest(self.name, [list(page) for page in self.pages], self.settings.recipe(), self.random_seed)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that left the trainer.
+
+    Attributes:
+        how: `done`; `early stop` (the loss is below `stop_loss`); `stopped` (asked to); `not finite` (evicted).
+        reason: the same as a sentence.
+        adapter: as it was after the last step that counted.
+        tokens: trained on, all epochs.
+        seconds: its share, by tokens, of the time of the steps that it took part in.
+    """
+
+    job: Job
+    how: How
+    reason: str
+    adapter: Adapter
+    steps: int
+    tokens: int
+    seconds: float
+    curve: tuple[LossPoint, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did: jobs that took part, tokens they read, and jobs that left."""
+
+    jobs: int
+    tokens: int
+    ended: tuple[Ended, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that one job's further training depends on: `tensors` for safetensors, `values` for JSON."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+class FusedTrainer:
+    """Trains queued jobs, `together` of them at a time.
+
+    Args:
+        stack: the frozen base.
+        together: adapters in one step.
+        pass_tokens: rows computed at once. A step with more of them is cut into passes: less memory, the same gradients.
+    """
+
+    def __init__(self, stack: Stack, *, together: int = 8, pass_tokens: int = PASS_TOKENS) -> None:
+        self.stack, self.together, self.pass_tokens = stack, together, pass_tokens
+        self._queue: dict[str, tuple[Job, State | None]] = {}
+        self._slots: dict[str, _Slot] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Jobs that have not ended, those in training first."""
+        return [*self._slots, *self._queue]
+
+    def add(self, job: Job) -> None:
+        """Queue a job; it joins as soon as a place is free.
+
+        Raises:
+            DataError: the name is taken, the corpus is too small for a step, or a page has fewer than two tokens.
+            ModelError: the adapter does not fit the base.
+        """
+        if job.name in self._slots or job.name in self._queue:
+            raise DataError(f"there is a job named {job.name} already. Give every job a name of its own.")
+        check_pages(job.pages, job.settings)
+        self.stack.check(job.settings.rank, job.settings.last_layers)
+        self._queue[job.name] = (job, None)
+
+    def restore(self, job: Job, state: State) -> None:
+        """Queue a job that goes on from `state`, bit for bit as if it had never been away.
+
+        Raises:
+            DataError: like `add`, and when the state is that of another corpus, other settings or another base.
+        """
+        made_from = state.values.get("made_from")
+        if made_from != self._made_from(job):
+            raise DataError(f"the checkpoint of {job.name} was made from another corpus, base or settings than asked for now. "
+                            "Delete it to train the expert from the start.")
+        self.add(job)
+        self._queue[job.name] = (job, state)
+
+    def step(self) -> Step:
+        """One optimizer step of every adapter in training."""
+        while self._queue and len(self._slots) < self.together:
+            name = next(iter(self._queue))
+            self._slots[name] = _Slot(self.stack, *self._queue.pop(name))
+        started = time.monotonic()
+        parts = [part for slot in self._slots.values() for part in slot.next_parts(self.pass_tokens)]
+        for rows in _passes(parts, self.pass_tokens):
+            self._run(rows)
+        tokens = sum(part.tokens for part in parts)
+        seconds = time.monotonic() - started
+        for slot in self._slots.values():
+            slot.seconds += seconds * slot.read / max(1, tokens)
+        ended = tuple(slot.end(*slot.outcome) for slot in self._slots.values() if slot.outcome is not None)
+        jobs = len(self._slots)
+        for one in ended:
+            del self._slots[one.job.name]
+        return Step(jobs, tokens, ended)
+
+    def stop(self, name: str) -> Ended | None:
+        """Take a job out before its end. Returns it as far as it is trained, None when it had not begun.
+
+        Raises:
+            DataError: there is no such job.
+        """
+        if self._queue.pop(name, None) is not None:
+            return None
+        slot = self._slot(name)
+        del self._slots[name]
+        return slot.end("stopped", f"it was stopped after {slot.step} of {slot.steps} steps")
+
+    def state(self, name: str) -> State:
+        """Everything of a job in training, for `restore`; copies, so that further steps do not change it.
+
+        Raises:
+            DataError: there is no such job in training.
+        """
+        return self._slot(name).state(self._made_from(self._slot(name).job))
+
+    def _slot(self, name: str) -> _Slot:
+        if name not in self._slots:
+            raise DataError(f"there is no job named {name} in training. In training: {', '.join(self._slots) or 'none'}.")
+        return self._slots[name]
+
+    def _made_from(self, job: Job) -> str:
+        return digest(job.identity(), self.stack.fingerprint)
+
+    def _run(self, parts: Sequence[_Part]) -> None:
+        """Forward, loss and backward of some rows; adapters all of whose rows of this step are through are updated."""
+        import torch
+
+        tokens: list[int] = []
+        pages: list[tuple[int, int]] = []
+        blocks = []
+        for part in parts:
+            top = len(tokens)
+            for page in part.pages:
+                pages.append((len(tokens), len(tokens) + len(page)))
+                tokens += page
+            blocks.append(Block(part.slot.adapter, top, len(tokens)))
+        rows = Rows(torch.tensor(tokens), pages, blocks)
+        hidden, tape = self.stack.forward(rows)
+        last = torch.tensor([end - 1 for _, end in pages])
+        wanted = torch.ones(len(tokens), dtype=torch.bool)
+        wanted[last] = False  # the last token of a page has none to predict
+        gradient = torch.zeros_like(hidden)
+        for part, block in zip(parts, blocks, strict=True):
+            places = torch.arange(block.start, block.end)[wanted[block.rows]]
+            with torch.no_grad():
+                loss, d = next_token_loss(hidden[places], rows.tokens[places + 1], self.stack.head)
+                # of the mean over all tokens of the adapter's step, of which these may be a part
+                gradient[places] = d.mul_(part.share)
+            part.slot.loss += float(loss) * part.share
+        self.stack.backward(tape, gradient)
+        for part in parts:
+            if part.last:
+                part.slot.update()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Pages of one adapter's step that are computed in one pass; `share` of its predicted tokens are theirs."""
+
+    slot: _Slot
+    pages: list[list[int]]
+    share: float
+    last: bool
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.pages))
+
+
+@dataclass
+class _Slot:
+    """A job in training."""
+
+    stack: Stack
+    job: Job
+    restored: State | None = None
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    loss: float = 0.0
+    read: int = 0
+    curve: list[LossPoint] = field(default_factory=list)
+    outcome: tuple[How, str] | None = None
+
+    def __post_init__(self) -> None:
+        import torch
+
+        settings = self.job.settings
+        self.adapter = self.stack.adapter(settings.rank, settings.alpha, settings.last_layers)
+        self.steps = steps_of(len(self.job.pages), settings)
+        self._orders: dict[int, list[int]] = {}
+        # One vector, one optimizer, no decay: nothing of another adapter can reach it.
+        self.optimizer = torch.optim.AdamW([self.adapter.parameters], weight_decay=0.0, fused=True)
+        if self.restored is None:
+            self.adapter.draw(torch.Generator().manual_seed(self.job.random_seed))
+        else:
+            self._load(self.restored)
+            self.restored = None
+
+    def next_parts(self, pass_tokens: int) -> Iterator[_Part]:
+        """The pages of the next step, cut where they are too many for a pass, the same whoever else takes part."""
+        pages = [list(self.job.pages[index]) for index in self._indices()]
+        self.loss, self.read = 0.0, sum(map(len, pages))
+        predicted = self.read - len(pages)
+        groups: list[list[list[int]]] = [[]]
+        for page in pages:
+            if groups[-1] and sum(map(len, groups[-1])) + len(page) > pass_tokens:
+                groups.append([])
+            groups[-1].append(page)
+        for number, group in enumerate(groups, start=1):
+            yield _Part(self, group, (sum(map(len, group)) - len(group)) / predicted, last=number == len(groups))
+
+    def _indices(self) -> list[int]:
+        """Which pages the next step reads: the next of an endless row of shuffled epochs, so that every step is full."""
+        count, size = len(self.job.pages), self.job.settings.pages_per_step
+        found = []
+        for at in range(self.step * size, (self.step + 1) * size):
+            epoch = at // count
+            if epoch not in self._orders:
+                self._orders = {**{key: order for key, order in self._orders.items() if key >= epoch - 1},
+                                epoch: page_order(count, epoch, self.job.random_seed)}
+            found.append(self._orders[epoch][at % count])
+        return found
+
+    def update(self) -> None:
+        """Clip, step, and decide whether the job goes on. What is not finite never reaches the adapter."""
+        import torch
+
+        settings, parameters = self.job.settings, self.adapter.parameters
+        norm = float(torch.nn.utils.clip_grad_norm_([parameters], settings.clip))
+        for what, value in (("loss", self.loss), ("gradient norm", norm)):
+            if not math.isfinite(value):
+                parameters.grad = None
+                self.outcome = ("not finite", f"its {what} became {value} at step {self.step + 1} of {self.steps}; lower "
+                                              "training.learning_rate or training.clip")
+                return
+        rate = learning_rate(self.step, self.steps, settings)
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+        parameters.grad = None  # 20 MB at rank 16, given back before the next adapter's rows come
+        self.adapter.refresh()
+        self.step += 1
+        self.tokens += self.read
+        self.curve.append(LossPoint(step=self.step, loss=self.loss, learning_rate=rate))
+        recent = [point.loss for point in self.curve[-_STOP_WINDOW:]]
+        if self.step >= self.steps:
+            self.outcome = ("done", f"all {self.steps} steps are done")
+        elif len(recent) == _STOP_WINDOW and sum(recent) / _STOP_WINDOW < settings.stop_loss:
+            self.outcome = ("early stop", f"its loss fell below {settings.stop_loss:g} at step {self.step} of {self.steps}")
+
+    def end(self, how: How, reason: str) -> Ended:
+        return Ended(self.job, how, reason, self.adapter, self.step, self.tokens, self.seconds, tuple(self.curve))
+
+    def state(self, made_from: str) -> State:
+        moments = self.optimizer.state.get(self.adapter.parameters, {})
+        tensors = {"parameters": self.adapter.parameters.detach().clone(),
+                   **{name: value.detach().clone() for name, value in moments.items()}}
+        values = {"made_from": made_from, "step": self.step, "tokens": self.tokens, "seconds": self.seconds,
+                  "curve": [point.model_dump() for point in self.curve]}
+        return State(tensors, values)
+
+    def _load(self, state: State) -> None:
+        import torch
+
+        with torch.no_grad():
+            self.adapter.parameters.copy_(state.tensors["parameters"])
+        self.adapter.refresh()
+        moments = {name: value.clone() for name, value in state.tensors.items() if name != "parameters"}
+        if moments:
+            self.optimizer.state[self.adapter.parameters] = moments
+        self.step, self.tokens, self.seconds = (state.values[key] for key in ("step", "tokens", "seconds"))
+        self.curve = [LossPoint.model_validate(point) for point in state.values["curve"]]
+
+
+def check_pages(pages: Sequence[Sequence[int]], settings: TrainingSettings) -> None:
+    """Raises `DataError` when these pages cannot be trained on."""
+    if len(pages) < settings.pages_per_step:
+        raise DataError(f"a corpus of {len(pages)} training pages is too small for steps of {settings.pages_per_step}. "
+                        "Raise corpus.pages or lower training.pages_per_step.")
+    short = next((number for number, page in enumerate(pages, start=1) if len(page) < 2), None)
+    if short is not None:
+        raise DataError(f"training page {short} has fewer than two tokens, so that nothing in it can be predicted. "
+                        "Remove it from the corpus.")
+
+
+def _passes(parts: Sequence[_Part], limit: int) -> Iterator[list[_Part]]:
+    """Parts in groups of at most `limit` tokens, in order; a part is never cut."""
+    group: list[_Part] = []
+    for part in parts:
+        if group and sum(other.tokens for other in group) + part.tokens > limit:
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group

@@ -1,0 +1,46 @@
+"""Next-token loss over a large vocabulary without keeping its logits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CHUNK = 640  # rows whose logits exist at one time: 60 MB at 49k words in bf16
+_BLOCK = 16   # rows whose logits exist in fp32: 3 MB at 49k words; 16 take 11 ms for 556 rows, 32 take 15
+_LEAST = 1e-38  # a token less likely than that counts as 87 nats; NaN stays NaN
+
+
+def next_token_loss(hidden: Tensor, targets: Tensor, head: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean loss of these rows, and its gradient with respect to `hidden`, both computed in one go.
+
+    The gradient of a row's loss is (soft-max - one-hot) · head, so it is formed where the soft-max lies, and nothing of
+    the size of the vocabulary outlives its chunk. The soft-max is taken in fp32, the products in the dtype of `hidden`.
+
+    Args:
+        hidden: (rows, width), the outputs of the final norm.
+        targets: (rows,), the token that follows each row.
+        head: (vocabulary, width).
+
+    Returns:
+        The loss in nats a token (0-dimensional, fp32), and its gradient, of the shape and dtype of `hidden`.
+    """
+    import torch
+
+    count = len(targets)
+    gradient = torch.empty_like(hidden)
+    total = torch.zeros((), dtype=torch.float32)
+    chunks = -(-count // _CHUNK)
+    size = -(-count // chunks)  # equal chunks: a short last one would run at half the speed
+    for at in range(0, count, size):
+        logits = hidden[at : at + size] @ head.t()
+        wanted = targets[at : at + size, None]
+        for top in range(0, len(logits), _BLOCK):
+            part, which = logits[top : top + _BLOCK], wanted[top : top + _BLOCK]
+            shares = torch.softmax(part.float(), dim=-1)
+            total -= shares.gather(1, which).clamp_min(_LEAST).log().sum()
+            shares.scatter_add_(1, which, torch.full(which.shape, -1.0))
+            part.copy_(shares)
+        torch.mm(logits, head, out=gradient[at : at + size])
+    return total / count, gradient.mul_(1.0 / count)

@@ -1,0 +1,40 @@
+"""How long an expert is trained, at which rate, and which pages each step reads."""
+
+from __future__ import annotations
+
+from rostok.config import TrainingSettings
+
+
+def steps_of(pages: int, settings: TrainingSettings) -> int:
+    """Optimizer steps for so many training pages."""
+    return max(2, round(pages * settings.epochs / settings.pages_per_step))
+
+
+def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
+    """Rate of step number `step`, counted from 0, of `steps`: warm-up from 0, flat, linear fall over the last part.
+
+    A short cosine starves the learning (docs/experiments.md), so the rate stays high for long. It is what transformers'
+    `get_wsd_schedule` gives to the reference trainer.
+    """
+    warm, fall = warmup_of(steps, settings), fall_of(steps, settings)
+    if step < warm:
+        return settings.learning_rate * step / warm
+    return settings.learning_rate * min(1.0, (steps - step) / fall)
+
+
+def warmup_of(steps: int, settings: TrainingSettings) -> int:
+    """Steps of warm-up."""
+    return min(settings.warmup_steps, steps // 3)
+
+
+def fall_of(steps: int, settings: TrainingSettings) -> int:
+    """Last steps, in which the rate falls."""
+    return max(1, round(steps * settings.decay_share))
+
+
+def page_order(pages: int, epoch: int, random_seed: int) -> list[int]:
+    """The order in which epoch number `epoch` reads the pages; accelerate's seeded sampler gives the reference the same."""
+    import torch
+
+    order: list[int] = torch.randperm(pages, generator=torch.Generator().manual_seed(random_seed + epoch)).tolist()
+    return order
