@@ -34,7 +34,8 @@ from rostok.config import Settings, resolve  # noqa: E402
 from rostok.embedder import Embedder  # noqa: E402
 from rostok.engines.open import open_engine  # noqa: E402
 from rostok.engines.protocol import Engine, Message, Request, Sampling  # noqa: E402
-from rostok.generator.corpus import build, training_pages  # noqa: E402
+from rostok.generator.corpus import build  # noqa: E402
+from rostok.generator.folder import training_pages  # noqa: E402
 from rostok.generator.gates import trim  # noqa: E402
 from rostok.generator.score import score  # noqa: E402
 from rostok.generator.texts import Text  # noqa: E402

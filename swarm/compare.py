@@ -16,7 +16,7 @@ from rostok.config import Settings
 from rostok.engines.open import open_engine
 from rostok.engines.protocol import Message
 from rostok.errors import DataError, RunError
-from rostok.generator.corpus import training_pages
+from rostok.generator.folder import training_pages
 from rostok.models import Base
 from rostok.progress import Watch
 from rostok.records import digest, read_jsonl, read_record, write_atomic

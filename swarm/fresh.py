@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rostok.config import Settings, TrainingSettings
 from rostok.errors import RunError, writing
-from rostok.generator.corpus import training_pages
+from rostok.generator.folder import training_pages
 from rostok.generator.records import Manifest, Page
 from rostok.models import Base, base_config
 from rostok.records import Record, digest, file_digest, read_record, stable_seed, write_atomic
