@@ -11,7 +11,7 @@ from rostok.cli import run_command
 from rostok.config import resolve
 from rostok.runs import Run
 
-CARD = ["estimate", "--machine", "RTX 4090, 24 GB"]
+CARD = ["estimate", "--machine", "RTX 4090, 24 GB", "--parameters", "1.3e9"]
 
 
 def printed(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, object]:

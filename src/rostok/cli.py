@@ -55,6 +55,7 @@ _app.add_typer(seeds_app, name="seeds")
 _app.add_typer(corpus_app, name="corpus")
 corpus_app.command("score", epilog="Example: rostok corpus score runs/demo my-book.txt")(_score)
 _app.add_typer(swarm_app, name="swarm")
+cli_jobs.register(swarm_app)
 _app.command("estimate", epilog="Example: rostok estimate --profile night --pages 500")(estimate)
 
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Grow what fits, and have stopped by then, such as 07:00.")]
@@ -82,11 +83,6 @@ def night(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: C
         from rostok.night import night as all_stages
 
         all_stages(opened, settings, watch, console, None if moment is None else moment.timestamp())
-
-
-
-
-cli_jobs.register(swarm_app)
 
 
 @_app.command(epilog='Example: rostok chat runs/demo "What does the lamp lead to?"')

@@ -68,9 +68,10 @@ def test_measuring_grows_with_the_square_of_the_seeds(pace: Pace) -> None:
     assert rows[3].measuring > 0.9
 
 
-def test_one_expert_after_the_other_takes_longer(pace: Pace) -> None:
-    """Prevents: the reference trainer told as fast as the fused one."""
-    fused = predict(resolve(options={"author": {"count": 8}}), pace)
-    trl = predict(resolve(options={"author": {"count": 8}, "training": {"trainer": "trl"}}), pace)
-    assert trl.stages[2].seconds > fused.stages[2].seconds
-    assert trl.trained == fused.trained
+def test_experts_share_what_a_step_costs_by_itself(pace: Pace) -> None:
+    """Prevents: nine experts told as if a tenth of a group cost as much as a whole one, or as if none shared a step."""
+    one, eight, nine = (predict(sized(SETTINGS, seeds, 100), pace) for seeds in (1, 8, 9))
+    alone, shared, more = (row.stages[2].seconds - (row.seeds + 1) * (row.seeds * 1.8 + 0.5) - 6 * row.seeds
+                           for row in (one, eight, nine))
+    assert shared - alone == pytest.approx(7 * 23 * 0.6)
+    assert more - shared == pytest.approx(23 * (0.1 + 0.6))

@@ -68,8 +68,7 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
     done(f"the base in memory for training: {load_s:.1f} s")
     page_tokens = sum(map(len, rows)) / len(rows)
     alone = _train(frozen, rows, settings, 1, folder / "alone")
-    most = settings.training.together if settings.training.trainer == "fused" else 1
-    together = max(1, min(most, round(_STEP_S / alone.step_s)))
+    together = max(1, min(settings.training.together, round(_STEP_S / alone.step_s))) if alone.fused else 1
     many = _train(frozen, rows, settings, together, folder / "many") if together > 1 else alone
     token_s = (many.step_s - alone.step_s) / max(1, many.tokens - alone.tokens)
     if together == 1 or token_s <= 0:
@@ -134,6 +133,7 @@ def _measure(model: object, frozen: FrozenBase, seed: Seed, texts: Sequence[str]
 
 @dataclass(frozen=True)
 class _Trained:
+    fused: bool
     start_s: float
     step_s: float
     tokens: int
@@ -146,15 +146,17 @@ def _train(frozen: FrozenBase, rows: Sequence[Sequence[int]], settings: Settings
     short = _short(settings.training, len(rows), experts)
     jobs = [Job(str(number), rows, short, number) for number in range(experts)]
     steps: list[tuple[float, int]] = []
+    told: list[str] = []
     began = time.perf_counter()
     with PeakMemory() as peak:
-        for ended in train(frozen, jobs, short, lambda job: folder / job.name,
+        for ended in train(frozen, jobs, short, lambda job: folder / job.name, tell=told.append,
                            on_step=lambda _, tokens: steps.append((time.perf_counter(), tokens))):
             if isinstance(ended, Failed):
                 raise ModelError(ended.reason)
         saved = time.perf_counter()
     (before, _), (after, tokens) = steps[-2:]
-    return _Trained(steps[0][0] - began - (after - before), after - before, tokens, (saved - after) / experts, peak.mib)
+    fused = settings.training.trainer == "fused" and not told  # it tells when it cannot
+    return _Trained(fused, steps[0][0] - began - (after - before), after - before, tokens, (saved - after) / experts, peak.mib)
 
 
 def _short(settings: TrainingSettings, pages: int, experts: int) -> TrainingSettings:

@@ -137,10 +137,8 @@ def _training(settings: Settings, pace: Pace, train_pages: int) -> tuple[float, 
 
 
 def _groups(settings: Settings) -> Iterator[int]:
-    """How many experts share a step, group after group."""
+    """How many experts share a step, group after group. A trainer that takes one after the other has no `step_s` to share."""
     left, together = settings.author.count, settings.training.together
-    if settings.training.trainer == "trl":
-        together = 1
     while left > 0:
         yield min(left, together)
         left -= together

@@ -129,7 +129,7 @@ def reckon(settings: Settings, machine: Machine, shape: Shape) -> Pace:
     probe_s = _PASSES * read_s(_PROBE_TOKENS * nodes**2)
     adapter = adapter_parameters(shape, settings.training.rank)
     serving = 2 * shape.parameters + settings.models.sequences * settings.models.context * 4 * shape.layers * shape.width / 3
-    training = _MEMORY[0] * shape.parameters + _MEMORY[1]
+    training = _MEMORY[0] * shape.parameters + _MEMORY[1] + 16 * adapter
     mib = {"serve": (serving + 1e9) / 2**20, "train": training / 2**20}
     return Pace(
         how="reckoned", machine=f"{machine.name}, {machine.memory_gb:g} GB", model=shape.name, engine=engine,
@@ -145,7 +145,7 @@ def reckon(settings: Settings, machine: Machine, shape: Shape) -> Pace:
         memory=MemoryPace(fixed_s=8, remember_s=0.012, question_s=0.008, report_s=12 + engine.open_s),
         sizes=Sizes(seed=260_000 * nodes * settings.author.candidates / 3, page=2_200, expert=6 * adapter, remembered=10_000,
                     fixed=2e6),
-        peaks=Peaks(author=mib["serve"], corpus=mib["serve"], swarm=mib["train"], adapter=16 * adapter / 2**20, memory=1_000,
+        peaks=Peaks(author=mib["serve"], corpus=mib["serve"], swarm=mib["train"], adapter=0, memory=1_000,
                     remembered=0.004, report=mib["serve"]),
         spread=(share / max(reached), share / min(reached)), room_mib=machine.memory_gb * 1e9 / 2**20,
         notes=_notes(machine, own or rows, share))

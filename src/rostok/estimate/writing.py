@@ -59,13 +59,14 @@ def corpus_pace(engine: Engine, seed: Seed, settings: Settings, folder: Path, mo
         opened_s: seconds that it took to open the engine.
     """
     from rostok.generator.corpus import build
+    from rostok.generator.gates import Shared
     from rostok.generator.records import Page, Reject
     from rostok.records import read_jsonl
 
     recorder = Recorder(engine)
     small = settings.corpus.model_copy(update={"pages": pages})
     started = time.perf_counter()
-    build(seed, folder, small, settings.random_seed, recorder, model_sha256)
+    build(seed, folder, small, settings.random_seed, recorder, model_sha256, shared=Shared([seed], small.near_duplicate))
     total = time.perf_counter() - started
     made, refused = read_jsonl(folder / "pages.jsonl", Page), read_jsonl(folder / "rejects.jsonl", Reject)
     by_model = {page.kind for page in made if page.author == "model"}
