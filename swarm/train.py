@@ -67,11 +67,11 @@ def train(frozen: FrozenBase, jobs: Iterable[Job], settings: TrainingSettings, f
     trainer = FusedTrainer(stack, together=settings.together)
     waiting = iter(jobs)
     while True:
-        while len(trainer.names) < settings.together and (job := next(waiting, None)) is not None:
+        while len(trainer.names) < settings.together and (following := next(waiting, None)) is not None:
             try:
-                trainer.add(job)
+                trainer.add(following)
             except (DataError, ModelError) as error:
-                yield Failed(job, str(error))
+                yield Failed(following, str(error))
         if not trainer.names:
             return
         step = trainer.step()

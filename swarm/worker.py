@@ -101,7 +101,7 @@ class RunDesk:
         self._run = run
 
     def pages(self, name: str) -> Sequence[Page]:
-        from rostok.generator.corpus import training_pages
+        from rostok.generator.folder import training_pages
 
         return training_pages(self._run.corpora / name)[0]
 

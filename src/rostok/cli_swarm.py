@@ -43,7 +43,6 @@ class _Method(StrEnum):
 
 
 ExpertName = Annotated[str, typer.Argument(metavar="EXPERT", help="An expert: its seed's id, its own, or the beginning of one.")]
-Trainer = Annotated[str | None, typer.Option(help="fused (the default) or trl, the reference: one expert after the other.")]
 Other = Annotated[str, typer.Argument(metavar="EXPERT", help="The other expert.")]
 Rank = Annotated[int | None, typer.Option(min=1, help="Of the result; without it nothing is cut off.")]
 Leading = Annotated[int | None, typer.Option("--rank", min=1, help="Of the first of the two; without it half.")]
