@@ -107,6 +107,14 @@ def test_a_theme_says_something(theme: str) -> None:
         resolve(options={"theme": theme})
 
 
+def test_a_long_value_is_not_said_again_whole() -> None:
+    """Prevents: an error of a hundred thousand characters for a theme of as many."""
+    with pytest.raises(ConfigError) as caught:
+        resolve(options={"theme": "x" * 100_000})
+    assert "100000 characters; 300 are enough" in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
 def test_a_theme_is_one_line() -> None:
     """Prevents: a line break in the theme that ends the agents' prompts early."""
     assert resolve(options={"theme": " a\n harbour \ttown "}).theme == "a harbour town"
