@@ -103,7 +103,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("theme", ["", "   \n\t ", "123 …", "!", "🌊🌊", "the sea\x1b[2J", "the \u202esea"])
 def test_a_theme_says_something(theme: str) -> None:
     """Prevents: a night spent on an empty theme."""
-    with pytest.raises(ConfigError, match="theme is empty|control character"):
+    with pytest.raises(ConfigError, match="theme is empty|theme holds no letters|control character"):
         resolve(options={"theme": theme})
 
 
