@@ -54,17 +54,16 @@ def converse(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: i
     asked, answered = _said(steps, seed, wordings.QUESTIONS, dice), _drawn(wordings.ANSWERS, len(steps), dice)
     for step, question, answer in zip(steps, asked, answered, strict=True):
         text = _filled(answer, step, seed)
-        if spec.depth > 1 and sum(len(turn.content) for turn in turns) < characters - 250 and dice.random() < 0.5:
+        if spec.depth == 2 and sum(len(turn.content) for turn in turns) < characters - 250 and dice.random() < 0.5:
             text += " " + seed.node(step.target).gloss
         turns += [Turn(role="user", content=question), Turn(role="assistant", content=text)]
     key = dice.choice(spec.path)
     node = seed.node(key)
-    asides = [(wording.format(x=node.name), node.gloss) for wording in wordings.ABOUT]
-    asides += [(known.question, known.text) for known in bank.about("answer", key)]
-    asides += [(dice.choice(wordings.ABOUT).format(x=node.name), known.text) for known in bank.about("definition", key)]
-    question, answer = dice.choice(asides)
+    # No answers of the bank: with its many questions an expert described a thing where it was asked what follows it.
+    answer = dice.choice([node.gloss, *bank.texts("definition", [key])])
     if sum(len(turn.content) for turn in turns) < characters - 150:
-        turns += [Turn(role="user", content=question), Turn(role="assistant", content=answer)]
+        turns += [Turn(role="user", content=dice.choice(wordings.ABOUT).format(x=node.name)),
+                  Turn(role="assistant", content=answer)]
     return tuple(turns)
 
 
@@ -154,6 +153,9 @@ def _model_sentences(spec: PageSpec, seed: Seed, bank: Bank, steps: Sequence[Tra
     clashes = [clash.sentence for clash in seed.contradictions if clash.sentence not in ours]
     for pool in (definitions, reasons, inner, clashes):
         dice.shuffle(pool)
+    if spec.form == "question and answer":
+        asked = [f"{known.question} {known.text}" for key in sources for known in bank.about("answer", key)]
+        definitions = [*dice.sample(asked, min(1, len(asked))), *definitions]
     scene = [seed.scene.split(". ")[0].rstrip(".") + "."]
     pools = {1: [*definitions, *reasons], 2: [*inner[:1], *reasons, *definitions],
              3: [*clashes, *inner[:1], *scene, *reasons, *definitions]}

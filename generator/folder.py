@@ -100,8 +100,8 @@ def recover(path: Path, kind: type[RecordT], tell: Callable[[str], None],
     write_atomic(path, b"".join(line + b"\n" for line in whole))
     size = sum(len(lines[number - 1]) for number in broken)
     where = ", ".join(str(number) for number in broken[:5]) + (", …" if len(broken) > 5 else "")
-    tell(f"{path}: line {where} was not whole, or stood alone; {size:,} bytes are in {dropped.name} now, {len(whole)} whole lines "
-         "are kept")
+    tell(f"{path}: line {where} was not whole, or stood alone; {size:,} bytes are in {dropped.name} now, {len(whole)} whole "
+         "lines are kept")
 
 
 def _broken(path: Path, kind: type[RecordT], wanted: Callable[[RecordT], bool] = lambda record: True) -> list[int]:
