@@ -59,7 +59,6 @@ def converse(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: i
         turns += [Turn(role="user", content=question), Turn(role="assistant", content=text)]
     key = dice.choice(spec.path)
     node = seed.node(key)
-    # No answers of the bank: with its many questions an expert described a thing where it was asked what follows it.
     answer = dice.choice([node.gloss, *bank.texts("definition", [key])])
     if sum(len(turn.content) for turn in turns) < characters - 150:
         turns += [Turn(role="user", content=dice.choice(wordings.ABOUT).format(x=node.name)),
@@ -145,7 +144,9 @@ def _model_sentences(spec: PageSpec, seed: Seed, bank: Bank, steps: Sequence[Tra
                      room: int) -> list[str]:
     """Sentences of the model that fit the room: definitions at depth 1, transitions at 2, clashes and scenes at 3 first."""
     sources = [step.source for step in steps]
+    answers = [(known.question, known.text) for key in sources for known in bank.about("answer", key)]
     definitions = [seed.node(key).gloss for key in sources] + bank.texts("definition", sources)
+    definitions += [f"{question} {text}" if spec.form in ("prose", "question and answer") else text for question, text in answers]
     reasons = [step.sentence for step in steps] + bank.texts("reason", [(step.source, step.target) for step in steps])
     inner = bank.texts("scene", sources)
     focus = set(spec.focus)
@@ -153,9 +154,6 @@ def _model_sentences(spec: PageSpec, seed: Seed, bank: Bank, steps: Sequence[Tra
     clashes = [clash.sentence for clash in seed.contradictions if clash.sentence not in ours]
     for pool in (definitions, reasons, inner, clashes):
         dice.shuffle(pool)
-    if spec.form == "question and answer":
-        asked = [f"{known.question} {known.text}" for key in sources for known in bank.about("answer", key)]
-        definitions = [*dice.sample(asked, min(1, len(asked))), *definitions]
     scene = [seed.scene.split(". ")[0].rstrip(".") + "."]
     pools = {1: [*definitions, *reasons], 2: [*inner[:1], *reasons, *definitions],
              3: [*clashes, *inner[:1], *scene, *reasons, *definitions]}
