@@ -31,7 +31,7 @@ def test_a_run_is_told_stage_by_stage(pace: Pace) -> None:
     assert seconds["swarm"] == pytest.approx(2 + general + 5 + training + measuring + 2 * (1 + 4))
     assert told.measuring == pytest.approx(measuring / told.seconds)
     assert told.memory_mib == 3_000 + 2 * 100
-    assert told.disk_bytes == pytest.approx(2 * 250_000 + 200 * 2_000 + 60e6 + 184 * 9_000 + 1e6)
+    assert told.disk_bytes == pytest.approx(2 * 290_000 + 200 * 2_000 + 60e6 + 184 * 9_000 + 1e6)
 
 
 @given(seeds=FEW, pages=PAGES, more=st.integers(1, 50))

@@ -34,13 +34,12 @@ _ANSWER = (20, 64)    # tokens of a general question and of its answer
 
 @dataclass(frozen=True)
 class Grown:
-    """The swarm's pace but for the open questions, MiB of memory, and bytes of an expert on disk.
+    """The swarm's pace but for the open questions, MiB of an adapter in training, and bytes of an expert on disk.
 
     `adapter` is the folder of an expert that was trained for two steps.
     """
 
     pace: SwarmPace
-    peak_mib: float
     adapter_mib: float
     expert_bytes: float
     adapter: Path
@@ -80,8 +79,7 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
     export_adapter(adapter, adapter / "adapter.gguf", base_config(base))
     model = frozen.wear(adapter)
     worn_s = clock.lap()
-    with PeakMemory() as peak:
-        cell = _measure(model, frozen, seed, texts, rows, settings)
+    cell = _measure(model, frozen, seed, texts, rows, settings)
     clock.lap()
     frozen.take_off(model)
     keep_s = many.save_s + worn_s + clock.lap()
@@ -92,8 +90,7 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
             load_s=load_s + max(0.0, alone.start_s), page_tokens=page_tokens, together=together, step_tokens=many.tokens,
             step_s=step_s, token_s=token_s, keep_s=keep_s, probe_s=cell.probe_s, read_s=cell.read_s, card_s=card_s,
             general_s=cell.general_s, ask_s=0.0),
-        peak_mib=max(0.0, max(peak.mib, many.peak_mib) - together * adapter_mib), adapter_mib=adapter_mib,
-        expert_bytes=size(adapter), adapter=adapter)
+        adapter_mib=adapter_mib, expert_bytes=size(adapter), adapter=adapter)
 
 
 def asking_s(engine: Engine, seed: Seed, settings: Settings, adapter: Path) -> float:

@@ -103,7 +103,8 @@ class Sizes(Record):
     """Bytes on disk."""
 
     seed: float = Field(ge=0)
-    page: float = Field(ge=0, description="with its share of plan, rejects and bank")
+    corpus: float = Field(ge=0, description="what a corpus has besides its pages: the bank, the card, the manifest")
+    page: float = Field(ge=0, description="with its share of plan and rejects")
     expert: float = Field(ge=0)
     remembered: float = Field(ge=0, description="of a page in the store")
     fixed: float = Field(ge=0, description="of an empty store, the report, and so on")

@@ -78,7 +78,7 @@ def predict(settings: Settings, pace: Pace) -> Estimate:
         Stage(name="author", disk_bytes=seeds * sizes.seed, memory_mib=peaks.author,
               seconds=author.fixed_s + seeds * author.seed_s * side_by_side(min(seeds, settings.author.batch))
               + author.compare_s * _COMPARISONS * seeds * (seeds - 1) / 2),
-        Stage(name="corpus", disk_bytes=seeds * pages * sizes.page, memory_mib=peaks.corpus,
+        Stage(name="corpus", disk_bytes=seeds * (sizes.corpus + pages * sizes.page), memory_mib=peaks.corpus,
               seconds=engine.open_s + seeds * write_s),
         Stage(name="swarm", disk_bytes=seeds * sizes.expert, memory_mib=peaks.swarm + together * peaks.adapter,
               seconds=2 * engine.open_s + general_s + swarm.load_s + train_s + cells_s + seeds * (swarm.keep_s + swarm.ask_s)),
