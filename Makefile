@@ -2,6 +2,7 @@
 # make test  installs it for development into the same .venv and runs all tests
 # make server  builds a llama-server into .venv-server, for the tests of models on servers (make test does it too)
 # make test-vllm  builds .venv-vllm with vLLM for the CPU (3.5 GB) and runs the engine's tests there
+# make test-kills  kill -9 at 30 random moments of training;  make test-ray  installs ray, runs two nodes and kills one
 # make bench-engine  tokens/s beside the one-at-a-time call;  make bench-seeds  three ways to have seeds written
 # make bench-corpus  what an expert learns from four kinds of corpus;  make bench-estimate  a small run predicted, then done
 # make bench-swarm   tokens/s of training beside trl's SFTTrainer (7 minutes)
@@ -14,7 +15,8 @@ SERVER := .venv-server/bin
 STAGES := agents seeds generator swarm ensemble
 SOURCES := pyproject.toml $(shell find src $(STAGES) -type f ! -name '*.pyc')
 
-.PHONY: run test server test-vllm lint check bench-engine bench-seeds bench-corpus bench-estimate bench-swarm clean
+.PHONY: run test server test-vllm test-kills test-ray lint check clean
+.PHONY: bench-engine bench-seeds bench-corpus bench-estimate bench-swarm
 .DELETE_ON_ERROR:
 
 run: .venv/.installed
@@ -29,6 +31,14 @@ server: $(if $(filter 1,$(ROSTOK_NO_SERVER)),,.venv-server/.installed)
 # One thread: two that wait for each other's turn on a busy machine take twenty times as long.
 test-vllm: .venv-vllm/.installed
 	OMP_NUM_THREADS=1 $(VLLM)/python -m pytest tests/engines/test_vllm.py tests/engines/test_vllm_server.py $(ARGS)
+
+test-kills: .venv/.installed-dev
+	ROSTOK_KILLS=$${ROSTOK_KILLS:-30} $(BIN)/python -m pytest tests/swarm/test_kills.py tests/swarm/test_faults.py -s $(ARGS)
+
+# 80 MB, which only those who have a cluster need, so no part of the development environment.
+test-ray: .venv/.installed-dev
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[ray]'
+	$(BIN)/python -m pytest tests/swarm/test_ray_cluster.py $(ARGS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check

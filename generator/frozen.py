@@ -98,7 +98,7 @@ class Frozen:
     @cached_property
     def kernel(self) -> NDArray[np.float32]:
         """Similarity of the fields, shape [fields, fields], 1 on the diagonal, never below 0."""
-        return np.maximum(self.centroids @ self.centroids.T, 0).astype(np.float32)
+        return np.asarray(np.maximum(self.centroids @ self.centroids.T, 0), np.float32)
 
     @cached_property
     def _classes(self) -> dict[str, int]:
@@ -144,7 +144,8 @@ class Frozen:
                 row = known[token] = (len(known), *self._look_up(token))
             rows.append(row)
         if not rows:
-            return Reading(*(np.zeros(0, np.int32) for _ in range(3)), np.zeros(0, np.float32))
+            none = np.zeros(0, np.int32)
+            return Reading(none, none, none, np.zeros(0, np.float32))
         tokens, ranks, classes, bits = zip(*rows, strict=True)
         own = np.array(classes, np.int32)
         cost = self.costs[np.concatenate([[0], own[:-1]]), own] + np.array(bits, np.float32)

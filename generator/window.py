@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rostok.generator.frozen import Frozen, Reading
 
 FIELDS = 32      # the strongest fields of a window; a kernel of 32 × 32 is what its eigenvalues cost
-RUN = 4          # tokens; 1-11% of those of human prose stand in such a run that was there before, half of a template's
+RUN = 4          # tokens; 2-12% of those of human prose stand in such a run that was there before, half of a template's
 _COPIED = 1.0    # bits
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 

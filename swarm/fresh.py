@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rostok.config import Settings, TrainingSettings
-from rostok.errors import RunError, writing
+from rostok.errors import DataError, RunError, writing
 from rostok.generator.folder import training_pages
 from rostok.generator.records import Manifest, Page
 from rostok.models import Base, base_config
@@ -20,7 +20,9 @@ from rostok.records import Record, digest, file_digest, read_record, stable_seed
 from rostok.runs import Run
 from rostok.swarm.adapter_gguf import export_adapter
 from rostok.swarm.base import FrozenBase
-from rostok.swarm.train import release, save, steps_of, train
+from rostok.swarm.fused import Job
+from rostok.swarm.schedule import steps_of
+from rostok.swarm.train import Failed, train
 
 _FRESH = 1  # raise when the same corpora and settings would give another adapter
 
@@ -88,13 +90,17 @@ def fresh_adapter(run: Run, seeds: Sequence[str], rank: int, base: Base, setting
 
 def _trained(frozen: FrozenBase, folder: Path, pages: Sequence[Page], settings: TrainingSettings, random_seed: int,
              on_step: Callable[[int, int], None]) -> int:
-    """Train and save; the only place where a splice's comparison meets the trainer. Returns the tokens trained on."""
-    fitted = train(frozen, frozen.page_tokens(pages, settings.max_tokens), settings, random_seed, on_step=on_step)
-    try:
-        with writing(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            save(fitted, folder)
-    finally:
-        release(frozen, fitted)
-    return fitted.tokens
+    """Train and save; the only place where a splice's comparison meets the trainer. Returns the tokens trained on.
+
+    Raises:
+        DataError: the pages are too few, or training failed.
+    """
+    job = Job(folder.name, frozen.page_tokens(pages, settings.max_tokens), settings, random_seed)
+    with writing(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    ended = next(train(frozen, [job], settings, lambda _: folder, on_step=on_step))
+    if isinstance(ended, Failed):
+        raise DataError(f"the adapter to compare with could not be trained: {ended.reason}. Add --no-measure to leave the "
+                        "comparison out.")
+    return ended.tokens

@@ -1,16 +1,19 @@
 """Grow all experts of a run over one frozen base, many in the same step, and measure what each of them learned.
 
 An expert is built in `experts/<seed>.part` and moved to `experts/<seed>` whole, its figures.json inside: a killed run
-keeps every finished expert and throws a half-trained one away.
+keeps every finished expert, and goes on with the others from their checkpoints. Workers train (`rostok.swarm.execute`);
+this process measures what they have trained. An expert that cannot be trained is named in the end; the others go on.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import shutil
+import time
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+
+import psutil
 
 from rostok import __version__
 from rostok.config import Settings
@@ -22,18 +25,22 @@ from rostok.generator.general import HELD_OUT
 from rostok.generator.records import Manifest, Page
 from rostok.models import Base, base_config
 from rostok.progress import Watch
-from rostok.records import Record, digest, file_digest, read_jsonl, read_record, stable_seed, write_atomic
-from rostok.runs import Run
+from rostok.records import Record, digest, file_digest, read_jsonl, read_record, write_atomic
+from rostok.runs import Event, Run
 from rostok.seeds.record import Seed
 from rostok.swarm import probes
 from rostok.swarm.adapter_gguf import export_adapter
 from rostok.swarm.base import FrozenBase
-from rostok.swarm.fused import Job
+from rostok.swarm.checkpoint import FINISHED, Finished, trained
+from rostok.swarm.deadline import Deadline
+from rostok.swarm.execute import execute
+from rostok.swarm.jobs import Order
 from rostok.swarm.measure import bits_per_byte, nats
 from rostok.swarm.records import Expert, Figures, Measurements
 from rostok.swarm.schedule import steps_of
-from rostok.swarm.train import Failed, Trained, train
+from rostok.swarm.supervisor import Outcome
 
+_CHARACTERS_OF_A_TOKEN = 3.9  # 550 characters of a page are about 140 tokens; a worker counts them before it trains
 _SWARM = 2  # raise when the same corpus and settings would give another expert or other figures
 
 
@@ -52,6 +59,7 @@ class Row(Record):
     probes: dict[str, float]
     general: float
     with_card: dict[str, float] = {}
+    seconds: float = 0.0
 
 
 def origin(base: Base, manifest: Manifest, settings: Settings) -> str:
@@ -59,85 +67,178 @@ def origin(base: Base, manifest: Manifest, settings: Settings) -> str:
     return digest(base.sha256, manifest.pages_sha256, settings.training.recipe(), settings.random_seed, _SWARM)
 
 
-def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch: Watch) -> int:
-    """Train what is missing, then measure. Returns tokens trained on now.
+@dataclass(frozen=True)
+class Grown:
+    """What a stage of growing did.
+
+    Attributes:
+        tokens: trained on now.
+        left_out: a sentence for every expert that cannot be trained, and why.
+        waiting: experts that are still to be trained when the time is up.
+    """
+
+    tokens: int = 0
+    left_out: tuple[str, ...] = ()
+    waiting: int = 0
+
+
+def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch: Watch, until: float | None = None) -> Grown:
+    """Train what is missing, then measure what is trained.
+
+    Args:
+        until: `time.time()` at which training and measuring should be over; only what fits until then is begun.
 
     Raises:
         RunError: a corpus is missing.
-        DataError: a corpus was changed, is too small, or an expert was made from something else.
+        DataError: an expert was made from something else.
+        KeyboardInterrupt: somebody asked for a stop; checkpoints have been written.
     """
+    since = psutil.Process().create_time()
     manifests = {}
     for seed in seeds:
         path = run.corpora / seed.id / "manifest.json"
         if not path.exists():
             raise RunError(f"the corpus of {seed.id} ({seed.title}) is not built yet. Run: rostok corpus build {run.folder}")
         manifests[seed.id] = read_record(path, Manifest)
-        check_pages(path.parent, manifests[seed.id])
+    broken = _broken(run, seeds, manifests)
+    sound = [seed for seed in seeds if seed.id not in broken]
     origins = {seed.id: origin(base, manifests[seed.id], settings) for seed in seeds}
-    everything = digest(origins, settings.probes, _SWARM)
-    missing = [seed for seed in seeds if _finished(run, seed, origins[seed.id]) is None]
-    if not missing and run.measurements.exists() and read_record(run.measurements, Measurements).made_from == everything:
-        return 0
-    general = _general_answers(run, base, settings)
-    trained = _likelihoods(run, seeds, missing, base, settings, manifests, origins, general, everything, watch)
-    _register(run, seeds, base)
-    gc.collect()  # the 4-bit base goes before the serving engine comes: together they stood at 5.5 GiB in the demo
-    _write_measurements(run, seeds, base, settings, everything, watch)
-    return trained
-
-
-def _likelihoods(run: Run, seeds: Sequence[Seed], missing: Sequence[Seed], base: Base, settings: Settings,
-                 manifests: dict[str, Manifest], origins: dict[str, str], general: Sequence[GeneralAnswer], everything: str,
-                 watch: Watch) -> int:
-    """Train the missing experts and measure every model by likelihood while it is in memory. Returns tokens trained."""
-    rows = run.experts / "rows"
-    base_row = rows / "base.json"
-    held_out = {seed.id: list(training_pages(run.corpora / seed.id)[1]) for seed in seeds}
-    measured = base_row.exists() and read_record(base_row, Row).made_from == everything
-    if not missing and measured:
-        return 0
-    frozen = FrozenBase(base)
-    if not measured:
-        watch.start("measure the base", len(seeds), "seeds")
-        row = _measure(frozen.model, frozen, seeds, held_out, general, settings, everything, watch=watch)
-        cards = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in seeds}
-        write_atomic(base_row, row.model_copy(update={"with_card": cards}).line() + "\n")
-        watch.finish()
-    if not missing:
-        return 0
-    for path in run.experts.glob("*.part"):  # what a kill left
-        shutil.rmtree(path)
-    known = {seed.id: seed for seed in missing}
-    steps = {seed.id: steps_of(manifests[seed.id].pages - manifests[seed.id].held_out, settings.training) for seed in missing}
-    jobs = (Job(seed.id, frozen.page_tokens(training_pages(run.corpora / seed.id)[0], settings.training.max_tokens),
-                settings.training, stable_seed(settings.random_seed, seed.id)) for seed in missing)
-    tokens, failed = 0, []
-    watch.start(f"train {len(missing)} expert{'s' * (len(missing) > 1)}", sum(steps.values()), "steps")
-    for ended in train(frozen, jobs, settings.training, lambda job: _part(run, job.name), tell=watch.note, on_step=watch.advance):
-        seed = known[ended.job.name]
-        if isinstance(ended, Failed):
-            watch.note(f"{seed.title} is left out: {ended.reason}")
-            failed.append(f"{seed.id} ({seed.title}): {ended.reason}")
-            continue
-        model = frozen.wear(ended.folder)
-        row = _measure(model, frozen, seeds, held_out, general, settings, origins[seed.id])
-        frozen.take_off(model)
-        write_atomic(rows / f"{seed.id}.json", row.line() + "\n")
-        before, after = read_record(base_row, Row).bits_per_byte[seed.id], row.bits_per_byte[seed.id]
-        _keep(run, seed, base, settings, manifests[seed.id], origins[seed.id], ended, before, after)
+    grown = [seed.id for seed in seeds if _finished(run, seed, origins[seed.id]) is not None]
+    measure = _Measure(run, seeds, sound, base, settings, origins, watch)
+    deadline = None if until is None else Deadline(until, 0.0 if len(grown) == len(seeds) else measure.seconds_of_a_row())
+    outcome = _train(run, seeds, grown, settings, manifests, origins, watch, deadline, since)
+    if outcome.stopped:
+        raise KeyboardInterrupt
+    for seed in sound:
+        done = trained(run.part(seed.id), origins[seed.id])
+        if done is not None:
+            measure.finish(seed, done, manifests[seed.id])
+    tokens = sum(row.tokens for row in outcome.rows if row.state == "done" and row.name not in grown)
+    if any((run.experts / seed.id / "figures.json").exists() for seed in seeds):
         _register(run, seeds, base)
-        tokens += ended.tokens
-        watch.note(f"{seed.title}: {before:.2f} → {after:.2f} bits per byte, {row.probes[seed.id]:.0%} of the probes right")
-    watch.finish()
-    if failed:
-        raise DataError(f"{len(failed)} of {len(missing)} experts could not be trained, the others are kept: "
-                        f"{'; '.join(failed)}.")
-    return tokens
+    present = [seed for seed in sound if (run.experts / seed.id / "figures.json").exists()]
+    if present:
+        measure.complete(present)
+    left_out = [f"{seed.id} ({seed.title}): {broken[seed.id]}" for seed in seeds if seed.id in broken]
+    left_out += [f"{row.name} ({row.title}), {row.state}: {row.reason}" for row in outcome.rows
+                 if row.state in ("failed", "quarantined") and row.name not in broken]
+    for sentence in left_out:
+        run.journal(Event(time=time.strftime("%Y-%m-%dT%H:%M:%S"), kind="left out", stage="swarm", note=sentence))
+    return Grown(tokens, tuple(left_out), len(outcome.left))
 
 
-def _part(run: Run, name: str) -> Path:
-    """Where an expert is built before it is moved to its place."""
-    return run.experts / f"{name}.part"
+def _broken(run: Run, seeds: Sequence[Seed], manifests: dict[str, Manifest]) -> dict[str, str]:
+    """Corpora that are not what they were finished with, and why; they are left out of the measuring too."""
+    found = {}
+    for seed in seeds:
+        try:
+            check_pages(run.corpora / seed.id, manifests[seed.id])
+        except DataError as error:
+            found[seed.id] = str(error)
+    return found
+
+
+def _train(run: Run, seeds: Sequence[Seed], grown: Sequence[str], settings: Settings, manifests: dict[str, Manifest],
+           origins: dict[str, str], watch: Watch, until: Deadline | None, since: float) -> Outcome:
+    """All experts that are missing, by workers."""
+    orders = [_order(seed, manifests[seed.id], origins[seed.id], settings) for seed in seeds]
+    missing = [order for order in orders if order.name not in grown]
+    if missing:
+        watch.start(f"train {len(missing)} expert{'s' * (len(missing) > 1)}", sum(order.steps for order in missing), "steps")
+    try:
+        return execute(run, orders, grown, settings, tell=watch.note, on_step=watch.advance, until=until, since=since)
+    finally:
+        if missing:
+            watch.finish()
+
+
+def _order(seed: Seed, manifest: Manifest, made_from: str, settings: Settings) -> Order:
+    pages = manifest.pages - manifest.held_out
+    steps = steps_of(pages, settings.training)
+    tokens = manifest.characters / max(1, manifest.pages) / _CHARACTERS_OF_A_TOKEN
+    return Order(name=seed.id, title=seed.title, made_from=made_from, steps=steps,
+                 total=round(steps * settings.training.pages_per_step * tokens))
+
+
+class _Measure:
+    """Likelihoods of every expert over all sound corpora, with the base loaded when first needed."""
+
+    def __init__(self, run: Run, library: Sequence[Seed], sound: Sequence[Seed], base: Base, settings: Settings,
+                 origins: dict[str, str], watch: Watch) -> None:
+        self._run, self._library, self._seeds = run, library, sound
+        self._base, self._settings, self._watch = base, settings, watch
+        self._origins = {seed.id: origins[seed.id] for seed in sound}
+        self._everything = digest(self._origins, settings.probes, _SWARM)
+        self._rows = run.experts / "rows"
+        self._frozen: FrozenBase | None = None
+        self._held_out: dict[str, list[Page]] | None = None
+        self._general: Sequence[GeneralAnswer] = ()
+
+    def seconds_of_a_row(self) -> float:
+        """What measuring one model takes here: that of the base, which is measured for it. Its memory is given back."""
+        started = time.monotonic()
+        seconds = self._base_row().seconds or time.monotonic() - started
+        self._frozen = None
+        gc.collect()
+        return seconds
+
+    def finish(self, seed: Seed, done: Finished, manifest: Manifest) -> None:
+        """Measure a trained expert, complete what lies beside its place, and move it there whole."""
+        before = self._base_row().bits_per_byte[seed.id]
+        frozen = self._loaded()
+        model = frozen.wear(self._run.part(seed.id))
+        row = self._row(model, self._origins[seed.id])
+        frozen.take_off(model)
+        write_atomic(self._rows / f"{seed.id}.json", row.line() + "\n")
+        after = row.bits_per_byte[seed.id]
+        _keep(self._run, seed, self._base, self._settings, manifest, self._origins[seed.id], done, before, after)
+        _register(self._run, self._library, self._base)
+        self._watch.note(f"{seed.title}: {before:.2f} → {after:.2f} bits per byte, {row.probes[seed.id]:.0%} of the probes right")
+
+    def complete(self, present: Sequence[Seed]) -> None:
+        """Rows that are of other corpora than now, then the chat probes and matrix.json."""
+        made_from = digest(self._everything, [seed.id for seed in present])
+        path = self._run.measurements
+        if path.exists() and read_record(path, Measurements).made_from == made_from:
+            return
+        self._base_row()
+        for seed in present:
+            row = self._rows / f"{seed.id}.json"
+            if not row.exists() or set(read_record(row, Row).bits_per_byte) != set(self._origins):
+                frozen = self._loaded()
+                model = frozen.wear(self._run.experts / seed.id)
+                write_atomic(row, self._row(model, self._origins[seed.id]).line() + "\n")
+                frozen.take_off(model)
+        self._frozen = None
+        gc.collect()  # the 4-bit base goes before the serving engine comes: together they stood at 5.5 GiB in the demo
+        _write_measurements(self._run, present, self._base, self._settings, made_from, self._watch)
+
+    def _base_row(self) -> Row:
+        path = self._rows / "base.json"
+        if path.exists() and (known := read_record(path, Row)).made_from == self._everything:
+            return known
+        self._watch.start("measure the base", len(self._seeds), "seeds")
+        started = time.monotonic()
+        frozen = self._loaded()
+        loaded = time.monotonic()
+        row = self._row(frozen.model, self._everything, self._watch)
+        cards = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in self._seeds}
+        row = row.model_copy(update={"with_card": cards, "seconds": round(time.monotonic() - loaded, 2)})
+        write_atomic(path, row.line() + "\n")
+        self._watch.finish(f"loaded in {loaded - started:.0f} s" if loaded - started > 5 else "")
+        return row
+
+    def _row(self, model: object, made_from: str, watch: Watch | None = None) -> Row:
+        if self._held_out is None:
+            self._held_out = {seed.id: list(training_pages(self._run.corpora / seed.id)[1]) for seed in self._seeds}
+        frozen = self._loaded()
+        return _measure(model, frozen, self._seeds, self._held_out, self._general, self._settings, made_from, watch=watch)
+
+    def _loaded(self) -> FrozenBase:
+        if self._frozen is None:
+            self._general = _general_answers(self._run, self._base, self._settings)  # by an engine, which is closed again
+            self._frozen = FrozenBase(self._base)
+        return self._frozen
 
 
 def _measure(model: object, frozen: FrozenBase, seeds: Sequence[Seed], held_out: dict[str, list[Page]],
@@ -158,21 +259,22 @@ def _measure(model: object, frozen: FrozenBase, seeds: Sequence[Seed], held_out:
     return Row(made_from=made_from, bits_per_byte=bits, probes=accuracy, general=round(sum(nats(model, rows)) / count, 4))
 
 
-def _keep(run: Run, seed: Seed, base: Base, settings: Settings, manifest: Manifest, made_from: str, fitted: Trained,
-          before: float, after: float) -> None:
+def _keep(run: Run, seed: Seed, base: Base, settings: Settings, manifest: Manifest, made_from: str,
+          done: Finished, before: float, after: float) -> None:
     """Complete what lies beside the expert's place, and move it there whole."""
-    target, partial = run.experts / seed.id, fitted.folder
+    target, partial = run.experts / seed.id, run.part(seed.id)
     with writing(partial):
         export_adapter(partial, partial / "adapter.gguf", base_config(base))
         figures = Figures(
             seed=seed.id, title=seed.title, made_from=made_from, base_sha256=base.sha256,
             adapter_sha256=file_digest(partial / "adapter_model.safetensors"), gguf_sha256=file_digest(partial / "adapter.gguf"),
-            corpus_sha256=manifest.pages_sha256, settings=settings.training, trainer=fitted.trainer,
-            rostok=__version__, pages=len(fitted.job.pages),
-            tokens=fitted.tokens, steps=fitted.steps, seconds=fitted.seconds,
-            held_out_loss_before=before, held_out_loss_after=after, curve=fitted.curve)
+            corpus_sha256=manifest.pages_sha256, settings=settings.training, trainer=done.trainer,
+            rostok=__version__, pages=done.pages,
+            tokens=done.tokens, steps=done.steps, seconds=done.seconds,
+            held_out_loss_before=before, held_out_loss_after=after, curve=done.curve)
         write_atomic(partial / "figures.json", figures.model_dump_json(indent=1) + "\n")
         os.replace(partial, target)
+        (target / FINISHED).unlink(missing_ok=True)
 
 
 def _finished(run: Run, seed: Seed, made_from: str) -> Figures | None:

@@ -376,8 +376,8 @@ class Stack:
 
     def _bytes(self) -> int:
         """Of all dequantised linear layers."""
-        values = sum(group.inputs * sum(group.outputs) for group in self.groups.values())
-        return self.layers * values * self.dtype.itemsize
+        values: int = sum(group.inputs * sum(group.outputs) for group in self.groups.values())
+        return int(self.layers * values * self.dtype.itemsize)
 
 
 def unsupported(model: Any) -> str | None:

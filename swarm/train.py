@@ -1,4 +1,7 @@
-"""Train the adapters of many corpora: `train(frozen, jobs, settings, …)`, fused or by the reference, one folder each."""
+"""Train some adapters here and now: `train(frozen, jobs, settings, …)`, fused or by the reference, one folder each.
+
+For measurements. The experts of a run are trained by workers, with checkpoints: `rostok.swarm.execute`.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def train(frozen: FrozenBase, jobs: Iterable[Job], settings: TrainingSettings, f
         tell: called with a sentence when another trainer is taken than was asked for.
         on_step: called with (optimizer steps of adapters, tokens).
     """
-    stack = _stack(frozen, settings, tell)
+    stack = open_stack(frozen, settings, tell)
     if stack is None:
         from rostok.swarm.reference import train_reference
 
@@ -64,11 +67,11 @@ def train(frozen: FrozenBase, jobs: Iterable[Job], settings: TrainingSettings, f
     trainer = FusedTrainer(stack, together=settings.together)
     waiting = iter(jobs)
     while True:
-        while len(trainer.names) < settings.together and (job := next(waiting, None)) is not None:
+        while len(trainer.names) < settings.together and (following := next(waiting, None)) is not None:
             try:
-                trainer.add(job)
+                trainer.add(following)
             except (DataError, ModelError) as error:
-                yield Failed(job, str(error))
+                yield Failed(following, str(error))
         if not trainer.names:
             return
         step = trainer.step()
@@ -82,7 +85,7 @@ def train(frozen: FrozenBase, jobs: Iterable[Job], settings: TrainingSettings, f
                           "fused")
 
 
-def _stack(frozen: FrozenBase, settings: TrainingSettings, tell: Callable[[str], None]) -> Stack | None:
+def open_stack(frozen: FrozenBase, settings: TrainingSettings, tell: Callable[[str], None]) -> Stack | None:
     """The base for the fused step, or None where the reference is asked for, or the step is not verified on this base."""
     if settings.trainer == "trl":
         return None

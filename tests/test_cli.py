@@ -20,10 +20,10 @@ from rostok.runs import Run
 ROOT = Path(__file__).parents[1]
 SEEDS = ("author", "graph", "mutate", "cross", "split", "splice", "list", "show", "map", "measure", "lint", "diff", "export",
          "import")
-SWARM = ("train", "merge", "split", "bake", "export")
+SWARM = ("train", "status", "stop", "resume", "merge", "split", "bake", "export")
 COMMANDS = ("night", *(f"seeds {command}" for command in SEEDS), "corpus build",
             *(f"swarm {command}" for command in SWARM), "estimate", "chat", "report", "doctor")
-WRITERS = ("night", "seeds author", "corpus build", "swarm train")
+WRITERS = ("night", "seeds author", "corpus build", "swarm train", "swarm resume")
 
 
 def told(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -47,7 +47,7 @@ def test_help_shows_an_example_that_parses(command: str, capsys: pytest.CaptureF
     assert run_command([*words, "--help"]) == 0
 
 
-@pytest.mark.parametrize("command", [*WRITERS, "chat", "report"])
+@pytest.mark.parametrize("command", [*WRITERS, "swarm status", "swarm stop", "chat", "report"])
 def test_a_command_without_a_run_says_what_is_missing(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Prevents: a night in the current folder because the run was forgotten."""
     sentence = told(capsys, *command.split())
@@ -69,6 +69,11 @@ def test_a_command_without_a_run_says_what_is_missing(command: str, capsys: pyte
         (["night", "RUN", "--config", "absent.yaml"], "no configuration file absent.yaml"),
         (["swarm", "train", "RUN", "--trainer", "tlr"], "setting 'training.trainer': Input should be 'fused' or 'trl'"),
         (["swarm", "train", "RUN", "--set", "training.layers=0"], "give all, or how many of the last layers"),
+        (["swarm", "train", "RUN", "--executor", "slurm"], "setting 'swarm.executor': Input should be 'local' or 'ray'"),
+        (["night", "RUN", "--until", "7 o'clock"], "--until takes a time such as 07:00"),
+        (["swarm", "status", "RUN"], "holds no run"),
+        (["swarm", "stop", "RUN"], "holds no run"),
+        (["swarm", "resume", "RUN"], "holds no run"),
         (["chat", "RUN", "Who?"], "holds no run. Start one with: rostok night"),
         (["report", "RUN"], "holds no run"),
         (["report", "RUN", "--json"], "holds no run"),
@@ -91,7 +96,7 @@ def test_a_yaml_typo_is_told_with_its_line(tmp_path: Path, capsys: pytest.Captur
     assert "line 3" in told(capsys, "night", str(tmp_path / "run"), "--config", str(file))
 
 
-@pytest.mark.parametrize("command", [*WRITERS, "chat", "report"])
+@pytest.mark.parametrize("command", [*WRITERS, "swarm status", "swarm stop", "chat", "report"])
 def test_a_run_of_another_version_is_refused(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from rostok import __version__
+from rostok import __version__, cli_jobs
 from rostok.cli_corpus import Pages, corpus_app
 from rostok.cli_corpus_score import score as _score
 from rostok.cli_estimate import estimate
@@ -29,6 +29,7 @@ from rostok.cli_run import (
     Assignments,
     ConfigFile,
     Count,
+    Executor,
     Profile,
     RunFolder,
     Session,
@@ -54,8 +55,10 @@ _app.add_typer(seeds_app, name="seeds")
 _app.add_typer(corpus_app, name="corpus")
 corpus_app.command("score", epilog="Example: rostok corpus score runs/demo my-book.txt")(_score)
 _app.add_typer(swarm_app, name="swarm")
+cli_jobs.register(swarm_app)
 _app.command("estimate", epilog="Example: rostok estimate --profile night --pages 500")(estimate)
 
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Grow what fits, and have stopped by then, such as 07:00.")]
 Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
 OptionalRun = Annotated[Path | None, typer.Argument(
     metavar="RUN", help="Look for the models that this run uses; without it for the embedded ones.")]
@@ -66,14 +69,20 @@ OptionalRun = Annotated[Path | None, typer.Argument(
 
 @_app.command(epilog='Example: rostok night runs/lights --theme "lighthouses and keepers"')
 def night(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: ConfigFile = None,
-          theme: Theme = None, count: Count = None, pages: Pages = None, track: Track = None,
-          assignments: Assignments = None) -> None:
+          theme: Theme = None, count: Count = None, pages: Pages = None, until: Until = None, executor: Executor = None,
+          track: Track = None, assignments: Assignments = None) -> None:
     """All stages, from the theme to the report. The same command goes on where it was stopped."""
-    options = {"theme": theme, "author": {"count": count}, "corpus": {"pages": pages}, "tracking": track}
+    import datetime
+
+    from rostok.swarm.deadline import parse_until
+
+    moment = None if until is None else parse_until(until, datetime.datetime.now())
+    options = {"theme": theme, "author": {"count": count}, "corpus": {"pages": pages}, "tracking": track,
+               "swarm": {"executor": executor}}
     with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, console, watch):
         from rostok.night import night as all_stages
 
-        all_stages(opened, settings, watch, console)
+        all_stages(opened, settings, watch, console, None if moment is None else moment.timestamp())
 
 
 @_app.command(epilog='Example: rostok chat runs/demo "What does the lamp lead to?"')

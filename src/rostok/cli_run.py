@@ -26,6 +26,7 @@ Theme = Annotated[str | None, typer.Option(help="What the seeds are about.")]
 Count = Annotated[int | None, typer.Option(help="How many seeds.")]
 Track = Annotated[str | None, typer.Option(help="mlflow keeps settings, curves and adapters of every expert in RUN/mlflow; none "
                                            "does not.")]
+Executor = Annotated[str | None, typer.Option(help="Who trains: local (the default) or ray, a cluster at swarm.address.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
                                                        help="Any setting, such as models.base=./model.gguf.")]
 

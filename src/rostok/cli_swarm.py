@@ -13,6 +13,7 @@ import typer
 from rostok.cli_run import (
     Assignments,
     ConfigFile,
+    Executor,
     Profile,
     RunFolder,
     Track,
@@ -42,19 +43,19 @@ class _Method(StrEnum):
 
 
 ExpertName = Annotated[str, typer.Argument(metavar="EXPERT", help="An expert: its seed's id, its own, or the beginning of one.")]
-Trainer = Annotated[str | None, typer.Option(help="fused (the default) or trl, the reference: one expert after the other.")]
 Other = Annotated[str, typer.Argument(metavar="EXPERT", help="The other expert.")]
 Rank = Annotated[int | None, typer.Option(min=1, help="Of the result; without it nothing is cut off.")]
 Leading = Annotated[int | None, typer.Option("--rank", min=1, help="Of the first of the two; without it half.")]
+Trainer = Annotated[str | None, typer.Option(help="fused (the default) or trl, the reference: one expert after the other.")]
 NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Do not measure the result beside its parents and a freshly "
                                          "trained adapter (minutes).")]
 
 
 @swarm_app.command("train", epilog="Example: rostok swarm train runs/demo --set training.rank=8")
-def train(ctx: typer.Context, run: RunFolder, trainer: Trainer = None, track: Track = None, profile: Profile = None,
-          config: ConfigFile = None, assignments: Assignments = None) -> None:
+def train(ctx: typer.Context, run: RunFolder, trainer: Trainer = None, executor: Executor = None,
+          track: Track = None, profile: Profile = None, config: ConfigFile = None, assignments: Assignments = None) -> None:
     """Train one expert per corpus, many in the same step, then measure all of them; what was trained already stays."""
-    options = {"tracking": track, "training": {"trainer": trainer}}
+    options = {"tracking": track, "training": {"trainer": trainer}, "swarm": {"executor": executor}}
     with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
         from rostok.night import swarm_stage
 
@@ -209,6 +210,6 @@ def _show(console: Console, comparison: Comparison) -> None:
     for score in comparison.scores:
         cells = [f"{score.probes[seed]:.2f} / {score.chat_probes[seed]:.2f} / {score.bits_per_byte[seed]:.2f}"
                  for seed in comparison.seeds]
-        table.add_row(Text(f"{score.role}: {score.title}" if score.role != "base" else "base"), str(score.rank or ""), *cells,
-                      "" if score.general is None else f"{score.general:.2f}")
+        named = {"base": "base", "parent": score.title, "splice": score.name, "fresh": "trained freshly"}[score.role]
+        table.add_row(Text(named), str(score.rank or ""), *cells, "" if score.general is None else f"{score.general:.2f}")
     console.print(table)

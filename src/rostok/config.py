@@ -122,6 +122,17 @@ class TrainingSettings(Record):
         return self.model_dump(mode="json", exclude={"together"})
 
 
+class SwarmSettings(Record):
+    """Where experts are trained, and how often their training is put on disk. Nothing in an expert depends on it."""
+
+    executor: Literal["local", "ray"] = Field("local", description="workers on this machine, or on a Ray cluster")
+    address: str = Field("", description="of the Ray cluster, such as 10.0.0.5:6379; empty begins one on this machine")
+    cpus: float = Field(2, gt=0, description="processors that a worker on the cluster takes")
+    gpus: float = Field(0, ge=0, description="GPUs that a worker on the cluster takes")
+    checkpoint_seconds: float = Field(120, ge=1, description="longest time between two checkpoints of an expert in training")
+    checkpoint_steps: int = Field(0, ge=0, description="checkpoint every so many steps as well; 0 goes by time alone")
+
+
 class ProbeSettings(Record):
     """How much of every seed is asked for after training."""
 
@@ -151,6 +162,7 @@ class Settings(Record):
     author: AuthorSettings = Field(default_factory=lambda: AuthorSettings())  # type: ignore[call-arg]
     corpus: CorpusSettings = Field(default_factory=lambda: CorpusSettings())  # type: ignore[call-arg]
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings())  # type: ignore[call-arg]
+    swarm: SwarmSettings = Field(default_factory=lambda: SwarmSettings())  # type: ignore[call-arg]
     probes: ProbeSettings = Field(default_factory=lambda: ProbeSettings())  # type: ignore[call-arg]
     router: RouterSettings = Field(default_factory=lambda: RouterSettings())  # type: ignore[call-arg]
 

@@ -51,6 +51,10 @@ class RunError(RostokError):
     """A run folder that is held by another process, of another format, or at another stage."""
 
 
+class ClusterError(RostokError):
+    """A Ray cluster that is not there, cannot be joined, or has no room."""
+
+
 class StorageError(RostokError):
     """The disk refused a write. What was written before is whole."""
 

@@ -6,38 +6,70 @@ Every stage is a function from files to files. It can be killed and called again
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from rostok.config import Settings
-from rostok.errors import RunError
+from rostok.errors import DataError, RunError
 from rostok.models import Base, find_base, find_embedder
 from rostok.progress import Watch
 from rostok.records import read_jsonl, read_record, write_atomic
 from rostok.runs import Run
+from rostok.swarm.deadline import TimeIsUp, alarm
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from rostok.seeds.record import Seed
+    from rostok.swarm.grow import Grown
+
+# What is set aside before the hour; generous guesses, since a stage that is too slow is broken off and done the next night.
+_REPORT_SECONDS = 20.0     # to let go of a stage and write the report
+_MEMORY_SECONDS = 20.0     # for the memory stage to load the embedder and measure the router
+_MEMORY_OF_A_PAGE = 0.015  # and for each page that it remembers
 
 
-def night(run: Run, settings: Settings, watch: Watch, console: Console) -> None:
-    """All stages, the report, and one question answered by the base and by the ensemble side by side."""
+def night(run: Run, settings: Settings, watch: Watch, console: Console, until: float | None = None) -> None:
+    """All stages, the report, and one question answered by the base and by the ensemble side by side.
+
+    Args:
+        until: `time.time()` at which everything has stopped, the report written. Stages may be broken off at any moment,
+            so what does not fit is done by the next night.
+
+    Raises:
+        DataError: experts that cannot be trained, named after everything else is done.
+    """
     started = time.monotonic()
-    author_stage(run, settings, watch)
-    corpus_stage(run, settings, watch)
-    swarm_stage(run, settings, watch)
-    memory_stage(run, settings, watch)
+    grown, late = None, False
+    try:
+        with alarm(until - _REPORT_SECONDS - time.time()) if until is not None else nullcontext():
+            author_stage(run, settings, watch)
+            corpus_stage(run, settings, watch)
+            grown = _grow(run, settings, watch, until)
+            if run.measurements.exists():
+                memory_stage(run, settings, watch)
+    except TimeIsUp:
+        late = True
     watch.close()
     from rostok.report.page import write_report
 
     report = write_report(run)
-    ask_one_question(run, settings, console)
+    if not late and run.registry.exists() and run.registry.stat().st_size:
+        with suppress(TimeIsUp), alarm(until - time.time()) if until is not None else nullcontext():
+            ask_one_question(run, settings, console)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    console.print(f"\nDone in {minutes} min {seconds:02d} s. Run: {run.folder}   Report: {report}\n\nTry next:")
+    waiting = grown.waiting if grown is not None else 0
+    what = "Stopped in time" if late or waiting else "Done"
+    console.print(f"\n{what} after {minutes} min {seconds:02d} s. Run: {run.folder}   Report: {report}")
+    if late or waiting:
+        rest = f"{waiting} expert{'s wait' if waiting != 1 else ' waits'}" if waiting else "Some stages are not finished"
+        console.print(f"{rest}; the same command goes on: rostok night {run.folder}", markup=False, highlight=False,
+                      soft_wrap=True)
+    console.print("\nTry next:")
     for command in (f"rostok chat {run.folder}", f"rostok report {run.folder} --json",
                     f'rostok night {run.folder.parent / "mine"} --theme "your own theme" --count 2'):
         console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+    _refuse_left_out(grown)
 
 
 def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
@@ -105,19 +137,37 @@ def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
 
 
 def swarm_stage(run: Run, settings: Settings, watch: Watch) -> None:
-    """Train one expert per corpus and measure them all."""
+    """Train one expert per corpus and measure them all.
+
+    Raises:
+        DataError: experts that cannot be trained, named after the others are trained and measured.
+    """
+    _refuse_left_out(_grow(run, settings, watch, None))
+
+
+def _grow(run: Run, settings: Settings, watch: Watch, until: float | None) -> Grown:
     from rostok.swarm import registry
     from rostok.swarm.grow import grow
     from rostok.swarm.track import track_all
 
     base, _ = _models(run, settings)
     seeds = _seeds(run)
+    if until is not None:
+        until -= _REPORT_SECONDS + _MEMORY_SECONDS + _MEMORY_OF_A_PAGE * settings.corpus.pages * len(seeds)
     with run.stage("swarm") as cost:
-        tokens = grow(run, seeds, base, settings, watch)
-        if tokens:
-            cost.add(tokens)
+        grown = grow(run, seeds, base, settings, watch, until)
+        if grown.tokens:
+            cost.add(grown.tokens)
     registry.restore(run)
     track_all(run, settings)
+    return grown
+
+
+def _refuse_left_out(grown: Grown | None) -> None:
+    if grown is not None and grown.left_out:
+        count = len(grown.left_out)
+        raise DataError(f"{count} expert{'s' if count > 1 else ''} could not be trained or measured; the others are kept. "
+                        + " ".join(f"{sentence.rstrip('.')}." for sentence in grown.left_out))
 
 
 def memory_stage(run: Run, settings: Settings, watch: Watch) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -67,6 +68,7 @@ class Run:
         self.experts = folder / "experts"
         self.registry = folder / "experts.jsonl"
         self.measurements = folder / "matrix.json"
+        self.jobs = folder / "jobs.sqlite"
         self.memory = folder / "memory"
         self.conversations = folder / "conversations.sqlite"
         self.report = folder / "report.html"
@@ -132,19 +134,23 @@ class Run:
                     raise RunError(f"setting '{name}' is {b!r} now, but what lies in {made} was made with {a!r}. "
                                    f"Leave the setting as it was, use a new run folder, or delete {made} to make it again.")
 
-    def note_model(self, role: str, name: str, sha256: str) -> None:
-        """Write a model's hash into run.json.
+    def part(self, seed: str) -> Path:
+        """Where an expert is built before it is moved to its place whole."""
+        return self.experts / f"{seed}.part"
 
-        Raises:
-            RunError: this run was made with another model in that role.
-        """
-        file = self.read()
-        known = file.models.get(role)
+    def check_model(self, role: str, name: str, sha256: str) -> None:
+        """Raises `RunError` when this run was made with another model in that role."""
+        known = self.read().models.get(role)
         if known is not None and known.sha256 != sha256:
             raise RunError(
                 f"{self.folder} was made with the {role} {known.name} (sha256 {known.sha256[:12]}), now it would be {name} "
                 f"({sha256[:12]}). Use a new run folder for another {role}.")
-        if known is None:
+
+    def note_model(self, role: str, name: str, sha256: str) -> None:
+        """Write a model's hash into run.json. Raises like `check_model`."""
+        self.check_model(role, name, sha256)
+        file = self.read()
+        if role not in file.models:
             models = {**file.models, role: ModelInfo(name=name, sha256=sha256)}
             write_atomic(self.file, file.model_copy(update={"models": models}).model_dump_json(indent=1) + "\n")
 
@@ -169,6 +175,26 @@ class Run:
             lock.flush()
             recover_jsonl(self.journal_path)
             yield
+
+    def holder(self) -> str | None:
+        """Whoever is at work on the run, as a sentence's subject; None when nobody on this machine is."""
+        found = self._holding()
+        return f"'{found['command']}' (process {found['pid']}, since {found['since']})" if found else None
+
+    def interrupt(self) -> None:
+        """Send Ctrl-C to whoever is at work on the run."""
+        found = self._holding()
+        if found:
+            os.kill(int(found["pid"]), signal.SIGINT)
+
+    def _holding(self) -> dict[str, Any] | None:
+        path = self.folder / "run.lock"
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            opened = {file.path for file in psutil.Process(int(found["pid"])).open_files()}
+        except (OSError, ValueError, KeyError, TypeError, psutil.Error):  # nobody, or it has just gone
+            return None
+        return found if found.get("host") == platform.node() and str(path.resolve()) in opened else None
 
     def journal(self, event: Event) -> None:
         """Append one event to journal.jsonl."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from rostok.generator.corpus import training_pages
+from rostok.generator.folder import training_pages
 from rostok.models import Base
 from rostok.progress import Watch
 from rostok.records import append_jsonl, read_jsonl, read_record
