@@ -25,6 +25,7 @@ _AUTHOR_S = 9.0         # seconds that the agents are given
 _PAGES = 40             # of the corpus that is built; fewer where the configuration has fewer
 _SEED_BYTES = 300_000   # of a seed of 12 nodes with 3 candidates: the agents' checkpoints, and its line
 _PAGE_MIB = 0.004       # of a page while the store is built: its text, and its vector in the index
+_WORKER_MIB = 700       # of a worker before it holds the base: torch, transformers, bitsandbytes
 _PARTS = 7
 
 
@@ -61,7 +62,9 @@ def measure(settings: Settings, watch: Watch) -> Pace:
         with open_engine(base, settings.models, tell=watch.note) as engine:
             open_s = time.perf_counter() - opening
             with PeakMemory() as author_peak:
+                importing = time.perf_counter()
                 embedder = Embedder(embedder_model)
+                import_s = time.perf_counter() - importing
                 author = author_pace(engine, embedder, settings, run.seeds, base.sha256, limit_s=_AUTHOR_S,
                                      opened_s=time.perf_counter() - opening)
             done(f"agents: {author.seed_s:.0f} s a seed")
@@ -76,7 +79,8 @@ def measure(settings: Settings, watch: Watch) -> Pace:
 
         folder = run.corpora / seed.id
         with PeakMemory() as swarm_peak:
-            grown = swarm_pace(base, seed, read_jsonl(folder / "pages.jsonl", Page), settings, run.folder / "trained", done)
+            grown = swarm_pace(base, seed, read_jsonl(folder / "pages.jsonl", Page), settings, run.folder / "trained",
+                               start_s=started_s + import_s, done=done)
             gc.collect()  # the base goes before the engine comes, as in a run
             with open_engine(base, settings.models) as engine:
                 ask_s = asking_s(engine, seed, settings, grown.adapter)
@@ -98,7 +102,8 @@ def measure(settings: Settings, watch: Watch) -> Pace:
         sizes=Sizes(seed=_SEED_BYTES * nodes * candidates, corpus=besides, page=page_bytes, expert=grown.expert_bytes,
                     remembered=remembered.page_bytes, fixed=remembered.fixed_bytes),
         peaks=Peaks(author=author_peak.mib, corpus=corpus_peak.mib, adapter=grown.adapter_mib,
-                    swarm=max(0.0, swarm_peak.mib - grown.pace.together * grown.adapter_mib), memory=memory_peak.mib, remembered=_PAGE_MIB, report=memory_peak.mib),
+                    swarm=max(0.0, swarm_peak.mib + _WORKER_MIB - grown.pace.together * grown.adapter_mib),
+                    memory=memory_peak.mib, remembered=_PAGE_MIB, report=memory_peak.mib),
         seconds=round(time.perf_counter() - began, 1), room_mib=total_memory() / 2**20,
         room_bytes=float(shutil.disk_usage(Path.cwd()).free),
         notes=(_drafts(base.name),))
