@@ -19,6 +19,7 @@ BOOK_PAGES = 500
 
 _WAVE = 512            # pages that a corpus asks for at once
 _COMPARISONS = 4       # times that a draft's texts are compared with all admitted seeds: title, scene, admission, failed drafts
+_CHECKPOINTS = 1.02    # of the time of training, with the checkpoints that a worker writes
 _CALIBRATION = 342     # questions that the router is calibrated and measured on, held-out pages aside
 
 
@@ -78,10 +79,11 @@ def predict(settings: Settings, pace: Pace) -> Estimate:
         Stage(name="author", disk_bytes=seeds * sizes.seed, memory_mib=peaks.author,
               seconds=author.fixed_s + seeds * author.seed_s * side_by_side(min(seeds, settings.author.batch))
               + author.compare_s * _COMPARISONS * seeds * (seeds - 1) / 2),
-        Stage(name="corpus", disk_bytes=seeds * pages * sizes.page, memory_mib=peaks.corpus,
+        Stage(name="corpus", disk_bytes=seeds * (sizes.corpus + pages * sizes.page), memory_mib=peaks.corpus,
               seconds=engine.open_s + seeds * write_s),
         Stage(name="swarm", disk_bytes=seeds * sizes.expert, memory_mib=peaks.swarm + together * peaks.adapter,
-              seconds=2 * engine.open_s + general_s + swarm.load_s + train_s + cells_s + seeds * (swarm.keep_s + swarm.ask_s)),
+              seconds=2 * engine.open_s + general_s + swarm.start_s + 2 * swarm.load_s + _CHECKPOINTS * train_s + cells_s
+              + seeds * (swarm.keep_s + swarm.ask_s)),
         Stage(name="memory", disk_bytes=remembered * sizes.remembered,
               memory_mib=peaks.memory + remembered * peaks.remembered,
               seconds=memory.fixed_s + remembered * memory.remember_s
