@@ -143,7 +143,7 @@ def reckon(settings: Settings, machine: Machine, shape: Shape) -> Pace:
             card_s=_PASSES * read_s(_PROBE_TOKENS * nodes**2 + _CARD), general_s=read_s(84 * settings.probes.general),
             ask_s=3 * engine.seconds([28] * (3 * settings.probes.chat_nodes)) + _CARD * reading),
         memory=MemoryPace(fixed_s=8, remember_s=0.012, question_s=0.008, report_s=12 + engine.open_s),
-        sizes=Sizes(seed=300_000 * nodes * settings.author.candidates / 3, corpus=40_000, page=1_700, expert=8 * adapter,
+        sizes=Sizes(seed=330_000 * nodes * settings.author.candidates / 3, corpus=40_000, page=1_700, expert=8 * adapter,
                     remembered=10_000, fixed=1e6),
         peaks=Peaks(author=mib["serve"], corpus=mib["serve"], swarm=mib["train"], adapter=0, memory=1_000,
                     remembered=0.004, report=mib["serve"]),
