@@ -190,7 +190,6 @@ class Stack:
 
     def _layer_forward(self, number: int, x: Tensor, rows: Rows, rotation: tuple[Tensor, Tensor], *,
                        keep: bool) -> tuple[Tensor, _Kept | None]:
-        import torch
 
         layer, blocks = self._weights(number), rows.blocks
         lows: dict[str, list[Tensor | None]] = {}
