@@ -371,7 +371,8 @@ class Stack:
             return Matrix(torch.cat(weights) if len(parts) > 1 else weights[0], torch.cat(biases) if biases else None,
                           packed=packed)
 
-        return _Layer(*map(matrix, ("qkv", "out", "up", "down")), layer.input_layernorm.weight.detach().to(self.dtype),
+        return _Layer(matrix("qkv"), matrix("out"), matrix("up"), matrix("down"),
+                      layer.input_layernorm.weight.detach().to(self.dtype),
                       layer.post_attention_layernorm.weight.detach().to(self.dtype))
 
     def _bytes(self) -> int:
