@@ -19,6 +19,7 @@ PAGES = [(0, 17), (17, 40), (40, 43)]
 
 def _by_hand(stack: Stack, adapter: Any, tokens: torch.Tensor) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of three pages by the hand-written step, as PEFT names them."""
+    adapter.begin(torch.full_like(adapter.parameters, torch.nan).detach())
     hidden, tape = stack.forward(Rows(tokens, PAGES, [Block(adapter, 0, len(tokens))]))
     places = torch.tensor([place for start, end in PAGES for place in range(start, end - 1)])
     loss, d = next_token_loss(hidden[places], tokens[places + 1], stack.head)
