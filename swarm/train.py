@@ -64,11 +64,14 @@ def train(frozen: FrozenBase, jobs: Iterable[Job], settings: TrainingSettings, f
     trainer = FusedTrainer(stack, together=settings.together)
     waiting = iter(jobs)
     while True:
-        while len(trainer.names) < settings.together and (job := next(waiting, None)) is not None:
+        while len(trainer.names) < settings.together:
+            following = next(waiting, None)
+            if following is None:
+                break
             try:
-                trainer.add(job)
+                trainer.add(following)
             except (DataError, ModelError) as error:
-                yield Failed(job, str(error))
+                yield Failed(following, str(error))
         if not trainer.names:
             return
         step = trainer.step()
