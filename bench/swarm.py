@@ -34,7 +34,7 @@ from rostok.generator.records import Page  # noqa: E402
 from rostok.models import base_config, find_base  # noqa: E402
 from rostok.seeds.record import Contradiction, Lineage, Node, Seed, Transition  # noqa: E402
 
-JOBS, TRL_JOBS, FRESH_JOBS, PAGES = 8, 3, 2, 116
+JOBS, TRL_JOBS, FRESH_JOBS, PAGES = 8, 3, 2, 104
 SETTINGS = TrainingSettings()
 CORPUS = CorpusSettings(pages=PAGES, shares=Shares(written=0, composed=0.65, dialogue=0.35, replay=0))
 PARAMETERS = 134_515_008  # of SmolLM2-135M, the tied embedding counted once
@@ -75,7 +75,9 @@ def corpus(place: int) -> tuple[list[Page], list[Page]]:
         turns = converse(spec, thought, CORPUS.page_characters, 0, place) if spec.kind == "dialogue" else ()
         text = "\n\n".join(turn.content for turn in turns) or compose(spec, thought, CORPUS.page_characters, 0, place)
         pages.append(Page(spec=spec.number, kind=spec.kind, author="code", text=text, turns=turns, held_out=spec.held_out))
-    return [page for page in pages if not page.held_out], [page for page in pages if page.held_out]
+    trained = [page for page in pages if not page.held_out]
+    whole = len(trained) // SETTINGS.pages_per_step * SETTINGS.pages_per_step  # so that both trainers read the same
+    return trained[:whole], [page for page in pages if page.held_out]
 
 
 def work(mode: str, numbers: Sequence[int], folder: Path) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FAMILIES = ("llama", "qwen2", "mistral")  # tests compare each with its Hugging Face model and PEFT
 _ROPES = ("default", "linear", "llama3")  # rotations that do not depend on the length of the text
 _KEPT_SCORES = 512                        # soft-maxes of longer pages are computed again instead of kept
-_MEMORY_SHARE = 0.25                      # of the memory at hand that dequantised weights may take
+_MEMORY_SHARE = 0.15                      # of the memory at hand that one copy of the dequantised weights may take
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class Stack:
         model: a Llama-family model from transformers, its linear layers in NF4 (bitsandbytes) or plain.
         dtype: of rows and products; bf16 unless said otherwise.
         base: hash of the base, for checkpoints.
-        keep: whether the dequantised weights stay in memory (0.2 GB for 135M parameters). They are, bit for bit, what
-            bitsandbytes multiplies with. Otherwise each layer is dequantised when a pass comes to it. None decides by
-            the memory at hand.
+        keep: whether the dequantised weights stay in memory (0.5 GB for 135M parameters, since each lies there in two
+            layouts). They are, bit for bit, what bitsandbytes multiplies with. Otherwise each layer is dequantised when a
+            pass comes to it. None decides by the memory at hand.
 
     Raises:
         ModelError: the model has a part that this step does not compute.
@@ -128,11 +128,11 @@ class Stack:
             "down": Group(("mlp.down_proj",), (self.width,), config.intermediate_size)}
         with torch.no_grad():
             self.embedding: Tensor = model.get_input_embeddings().weight.detach().to(self.dtype)
-            self.head: Tensor = model.get_output_embeddings().weight.detach().to(self.dtype)
             self._norm_top: Tensor = model.model.norm.weight.detach().to(self.dtype)
             if keep is None:
                 keep = self._bytes() < _MEMORY_SHARE * _available()
-            packed = can_pack(self.dtype)
+            packed = keep and can_pack(self.dtype)
+            self.head = Matrix(model.get_output_embeddings().weight.detach().to(self.dtype), packed=packed)
             self._kept = [self._read(layer, packed=packed) for layer in range(self.layers)] if keep else None
         self._future: Tensor = torch.empty(0, 0, dtype=self.dtype)
 
@@ -161,7 +161,7 @@ class Stack:
         tokens = torch.randint(len(self.embedding), (48,), generator=torch.Generator().manual_seed(0))
         pages = [(0, 20), (20, 48)]
         with torch.no_grad():
-            mine = self.forward(Rows(tokens, pages, []))[0] @ self.head.t()
+            mine = self.head.forward(self.forward(Rows(tokens, pages, []))[0])
             off, total = 0.0, 0.0
             for start, end in pages:
                 own = self._model(input_ids=tokens[None, start:end], use_cache=False).logits[0]
@@ -376,7 +376,7 @@ class Stack:
                       layer.post_attention_layernorm.weight.detach().to(self.dtype))
 
     def _bytes(self) -> int:
-        """Of all dequantised linear layers."""
+        """Of all dequantised linear layers, in one layout."""
         values: int = sum(group.inputs * sum(group.outputs) for group in self.groups.values())
         return int(self.layers * values * self.dtype.itemsize)
 
