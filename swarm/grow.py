@@ -28,7 +28,7 @@ from rostok.progress import Watch
 from rostok.records import Record, digest, file_digest, read_jsonl, read_record, write_atomic
 from rostok.runs import Event, Run
 from rostok.seeds.record import Seed
-from rostok.swarm import probes
+from rostok.swarm import probes, registry
 from rostok.swarm.adapter_gguf import export_adapter
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.checkpoint import FINISHED, Finished, trained
@@ -36,7 +36,7 @@ from rostok.swarm.deadline import Deadline
 from rostok.swarm.execute import execute
 from rostok.swarm.jobs import Order
 from rostok.swarm.measure import bits_per_byte, nats
-from rostok.swarm.records import Expert, Figures, Measurements
+from rostok.swarm.records import Figures, Measurements
 from rostok.swarm.schedule import steps_of
 from rostok.swarm.supervisor import Outcome
 
@@ -115,7 +115,7 @@ def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch:
             measure.finish(seed, done, manifests[seed.id])
     tokens = sum(row.tokens for row in outcome.rows if row.state == "done" and row.name not in grown)
     if any((run.experts / seed.id / "figures.json").exists() for seed in seeds):
-        _register(run, seeds, base)
+        registry.write(run, seeds, base)
     present = [seed for seed in sound if (run.experts / seed.id / "figures.json").exists()]
     if present:
         measure.complete(present)
@@ -192,7 +192,7 @@ class _Measure:
         write_atomic(self._rows / f"{seed.id}.json", row.line() + "\n")
         after = row.bits_per_byte[seed.id]
         _keep(self._run, seed, self._base, self._settings, manifest, self._origins[seed.id], done, before, after)
-        _register(self._run, self._library, self._base)
+        registry.write(self._run, self._library, self._base)
         self._watch.note(f"{seed.title}: {before:.2f} → {after:.2f} bits per byte, {row.probes[seed.id]:.0%} of the probes right")
 
     def complete(self, present: Sequence[Seed]) -> None:
@@ -286,19 +286,6 @@ def _finished(run: Run, seed: Seed, made_from: str) -> Figures | None:
         raise DataError(f"{path.parent} holds an expert of another corpus, base or training settings than asked for now. "
                         f"Use a new run folder, or delete {path.parent} to train it again.")
     return figures
-
-
-def _register(run: Run, seeds: Sequence[Seed], base: Base) -> None:
-    """experts.jsonl: every finished expert, in the order of the library."""
-    lines = []
-    for seed in seeds:
-        path = run.experts / seed.id / "figures.json"
-        if path.exists():
-            figures = read_record(path, Figures)
-            lines.append(Expert(id=f"{base.sha256[:6]}+{figures.adapter_sha256[:6]}", seed=seed.id, title=seed.title,
-                                base_sha256=base.sha256, adapter_sha256=figures.adapter_sha256,
-                                gguf_sha256=figures.gguf_sha256, folder=f"experts/{seed.id}").line() + "\n")
-    write_atomic(run.registry, "".join(lines))
 
 
 def _general_answers(run: Run, base: Base, settings: Settings) -> list[GeneralAnswer]:
