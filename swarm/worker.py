@@ -1,6 +1,6 @@
 """The worker process: holds the base once and trains what it is handed, on one device.
 
-    python -m rostok.swarm.worker RUN --device cpu --together 8 --pass-tokens 2048
+    python -m rostok.swarm.worker RUN --device cpu --together 8 --pass-tokens 1280
 
 It reads commands from its standard input and writes messages to its standard output, a JSON line each. When the input
 ends, whoever started it is gone, and so is it, at once: what it had in memory is in its last checkpoint.
