@@ -107,7 +107,9 @@ RIVALS: dict[str, Callable[[Seed, int], tuple[str, str]]] = {"plain": plain, "co
 def prompted(how: Callable[[Seed, int], tuple[str, str]], seed: Seed, engine: Engine, frozen: FrozenBase,
              budget: int) -> Written:
     """Pages by prompts alone, as their users take them: each cut after its last whole sentence, empty ones left out."""
-    started, texts, tokens, asked = time.perf_counter(), [], [], 0
+    started, asked = time.perf_counter(), 0
+    texts: list[str] = []
+    tokens: list[list[int]] = []
     while sum(map(len, tokens)) < budget:
         requests = []
         for number in range(asked, asked + WAVE):
@@ -157,7 +159,7 @@ def interval(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
     size = max(size for size in STUDENT if size <= len(values))
-    return STUDENT[size] * statistics.stdev(values) / len(values) ** 0.5
+    return float(STUDENT[size] * statistics.stdev(values) / len(values) ** 0.5)
 
 
 def grown(frozen: FrozenBase, tallies: dict[str, Tally], seeds: Sequence[Seed], settings: Settings,
@@ -199,7 +201,7 @@ def figures(tally: Tally, seeds: Sequence[Seed], scored: Any) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+    return None if value is None else round(float(value), 3)
 
 
 def main() -> None:
