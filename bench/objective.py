@@ -101,7 +101,7 @@ def variants(objectives: Sequence[str], axes: Sequence[str], fixed: Sequence[str
         assignments = [f"training.objective={objective}", *fixed, *(f"{key}={value}" for key, value in chosen
                                                                     if not key.startswith("corpus.shares."))]
         settings = resolve(assignments=assignments)
-        if "training.rank" in dict(chosen) and "training.alpha" not in dict(chosen):
+        if "training.rank" in dict(chosen) and not any(part.startswith("training.alpha=") for part in assignments):
             assignments.append(f"training.alpha={2 * settings.training.rank}")
         shares = {key.rpartition(".")[2]: float(value) for key, value in chosen if key.startswith("corpus.shares.")}
         if shares:

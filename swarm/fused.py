@@ -27,7 +27,7 @@ from rostok.records import digest
 from rostok.swarm.lora import Adapter
 from rostok.swarm.loss import distillation_loss, next_token_loss
 from rostok.swarm.records import LossPoint
-from rostok.swarm.schedule import learning_rate, page_order, steps_of
+from rostok.swarm.schedule import learning_rate, page_order, passes, steps_of
 from rostok.swarm.stack import Block, Rows, Stack
 from rostok.swarm.teacher import Lessons, teach
 
@@ -165,7 +165,7 @@ class FusedTrainer:
             slot.turn()
         teach([untaught for slot in self._slots.values() for untaught in slot.untaught()], self.pass_tokens)
         parts = [part for slot in self._slots.values() for part in slot.next_parts(self.pass_tokens)]
-        for rows in _passes(parts, self.pass_tokens):
+        for rows in passes(parts, lambda part: part.tokens, self.pass_tokens):
             self._run(rows)
         tokens = sum(part.tokens for part in parts)
         seconds = time.monotonic() - started
@@ -304,14 +304,7 @@ class _Slot:
         pages = [list(self.job.pages[index]) for index in self.reading]
         self.loss, self.read = 0.0, sum(map(len, pages))
         predicted = self.read - len(pages)
-        groups: list[list[int]] = [[]]
-        rows = 0
-        for place, page in enumerate(pages):
-            if groups[-1] and rows + len(page) > pass_tokens:
-                groups.append([])
-                rows = 0
-            groups[-1].append(place)
-            rows += len(page)
+        groups = list(passes(range(len(pages)), lambda place: len(pages[place]), pass_tokens))
         for number, group in enumerate(groups, start=1):
             mine = [pages[place] for place in group]
             taught = [self.lessons.of(self.reading[place]) for place in group] if self.job.settings.distils else []
@@ -403,15 +396,3 @@ def check_pages(pages: Sequence[Sequence[int]], settings: TrainingSettings) -> N
     if short is not None:
         raise DataError(f"training page {short} has fewer than two tokens, so that nothing in it can be predicted. "
                         "Remove it from the corpus.")
-
-
-def _passes(parts: Sequence[_Part], limit: int) -> Iterator[list[_Part]]:
-    """Parts in groups of at most `limit` tokens, in order; a part is never cut."""
-    group: list[_Part] = []
-    for part in parts:
-        if group and sum(other.tokens for other in group) + part.tokens > limit:
-            yield group
-            group = []
-        group.append(part)
-    if group:
-        yield group

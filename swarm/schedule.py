@@ -1,8 +1,13 @@
-"""How long an expert is trained, at which rate, and which pages each step reads."""
+"""How long an expert is trained, at which rate, which pages each step reads, and how many rows are computed at once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
 from rostok.config import TrainingSettings
+
+_Item = TypeVar("_Item")
 
 
 def steps_of(pages: int, settings: TrainingSettings) -> int:
@@ -38,3 +43,17 @@ def page_order(pages: int, epoch: int, random_seed: int) -> list[int]:
 
     order: list[int] = torch.randperm(pages, generator=torch.Generator().manual_seed(random_seed + epoch)).tolist()
     return order
+
+
+def passes(items: Sequence[_Item], tokens: Callable[[_Item], int], limit: int) -> Iterator[list[_Item]]:
+    """Items in groups of at most `limit` tokens, in order; one is never cut, and may be alone above the limit."""
+    group: list[_Item] = []
+    rows = 0
+    for item in items:
+        if group and rows + tokens(item) > limit:
+            yield group
+            group, rows = [], 0
+        group.append(item)
+        rows += tokens(item)
+    if group:
+        yield group

@@ -13,11 +13,12 @@ for a job.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rostok.engines.protocol import Message
 from rostok.errors import DataError
+from rostok.swarm.schedule import passes
 from rostok.swarm.stack import Prefix, Rows, Stack
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def teach(wanted: Sequence[tuple[Lessons, int]], limit: int) -> None:
     """Let the teacher read these pages, of whatever jobs, in passes of at most `limit` tokens."""
     import torch
 
-    for group in _passes(wanted, limit):
+    for group in passes(wanted, lambda one: len(one[0].page(one[1])), limit):
         tokens: list[int] = []
         pages: list[tuple[int, int]] = []
         for lessons, number in group:
@@ -108,18 +109,3 @@ def teach(wanted: Sequence[tuple[Lessons, int]], limit: int) -> None:
         hidden, _ = group[0][0].stack.forward(Rows(torch.tensor(tokens), pages, [], after))
         for (lessons, number), (start, end) in zip(group, pages, strict=True):
             lessons.learn(number, hidden[start:end].clone())  # a copy, so that no page keeps the whole pass alive
-
-
-def _passes(wanted: Sequence[tuple[Lessons, int]], limit: int) -> Iterator[list[tuple[Lessons, int]]]:
-    """Pages in groups of at most `limit` tokens, in order; a page is never cut."""
-    group: list[tuple[Lessons, int]] = []
-    size = 0
-    for lessons, number in wanted:
-        length = len(lessons.page(number))
-        if group and size + length > limit:
-            yield group
-            group, size = [], 0
-        group.append((lessons, number))
-        size += length
-    if group:
-        yield group

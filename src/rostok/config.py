@@ -138,9 +138,9 @@ class TrainingSettings(Record):
 
     def recipe(self) -> dict[str, Any]:
         """What an expert depends on: all but `together`, since an expert is the same in any company, and but a weight that
-        its objective does not look at."""
-        unused = set() if self.objective == "mixture" else {"distillation_weight"}
-        return self.model_dump(mode="json", exclude={"together", *unused})
+        its objective does not look at. Next-token goes unsaid, as in the recipes from before there was a choice."""
+        unsaid = {"next-token": {"objective", "distillation_weight"}, "distillation": {"distillation_weight"}, "mixture": set()}
+        return self.model_dump(mode="json", exclude={"together", *unsaid[self.objective]})
 
 
 class SwarmSettings(Record):

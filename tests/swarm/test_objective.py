@@ -15,13 +15,20 @@ from safetensors.torch import load_file, save_file
 from rostok.config import TrainingSettings, resolve
 from rostok.errors import ConfigError, DataError, ModelError
 from rostok.generator.records import Page, Turn
+from rostok.models import find_base
+from rostok.seeds.library import Library
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.fused import Ended, FusedTrainer, Job, State
 from rostok.swarm.loss import distillation_loss, next_token_loss
+from rostok.swarm.messages import Ended as Told
+from rostok.swarm.messages import Message, Plan, Take
 from rostok.swarm.reference import train_reference
 from rostok.swarm.stack import Rows, Stack
 from rostok.swarm.teacher import Lessons, contexts, teach
 from rostok.swarm.train import open_stack
+from rostok.swarm.work import Work
+from rostok.swarm.worker import RunDesk
+from tests.swarm.tiny_run import make_base, make_corpus, make_run, orders
 
 CARD = [7, 11, 13, 17, 19, 23, 29]
 TURN = [3, 5, 8, 13, 21]
@@ -228,3 +235,27 @@ def test_what_the_teacher_reads_before_a_page(frozen: FrozenBase) -> None:
     assert found == ["One.\n\n", "<|im_start|>system\nAnswer from this text.\nOne.<|im_end|>\n", "", "Two.\n\n"]
     with pytest.raises(DataError, match=r"page 3 is of the seed s-2, whose card the teacher does not have"):
         contexts(frozen, pages, {"s-1": "One."})
+
+
+def test_a_worker_finds_the_card_in_the_library(make_seed: Callable[..., Any], tmp_path: Path) -> None:
+    """Prevents: a worker that distils without a card, or with another seed's; an expert without its seed that ends all."""
+    run = make_run(tmp_path / "run", make_base(tmp_path / "base"), seeds=0, training={"objective": "distillation", "epochs": 1})
+    seed, lost = make_seed(0), make_seed(1)
+    Library(run.seeds).admit(seed)
+    for name in (seed.id, lost.id):
+        make_corpus(run, name, 12)
+    said: list[Message] = []
+    settings = run.read().settings
+    base = FrozenBase(find_base(settings.models.base))
+    work = Work(RunDesk(run), base, settings, Plan(together=2, pass_tokens=512), said.append)
+    for order in orders(run):
+        work.take(Take(name=order.name, made_from=order.made_from))
+    assert work._trainer is not None
+    (job, _), = work._trainer._queue.values()
+    assert base.tokenizer.decode(job.contexts[0]) == f"{seed.card()}\n\n"
+    while work.busy:
+        work.step()
+    ended = {message.name: message for message in said if isinstance(message, Told)}
+    assert ended[seed.id].done
+    assert not ended[lost.id].done
+    assert ended[lost.id].reason.startswith(f"no seed '{lost.id}' in")
