@@ -9,6 +9,7 @@ from rostok.agents.critic import choose
 from rostok.agents.draft import Blank, Desk, Draft, Field, passed
 from rostok.agents.logician import opposites
 from rostok.agents.writer import SCENE, SENTENCE, good_scenes, scene_prompt
+from rostok.seeds.measures import thought_of
 
 
 def _objection_blanks(desk: Desk, draft: Draft) -> list[Blank]:
@@ -41,7 +42,8 @@ def _fill_revision(desk: Desk, draft: Draft, candidates: list[list[str]], counts
         return draft, True
     good = [text for text in good_scenes(desk, draft, candidates[0], counts)
             if not checks.copied(desk.language, text, [draft["scene"]], 8)]
-    chosen = choose(desk, scene_prompt(desk, draft) + "\n", [draft["scene"], *good], new=True)
+    chosen = choose(desk, scene_prompt(desk, draft) + "\n", [draft["scene"], *good],
+                    as_seed=lambda scene: thought_of(draft["title"], scene))
     return {**draft, "scene": chosen, "revised": chosen != draft["scene"]}, True
 
 

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from rostok.agents.draft import Desk
 from rostok.seeds.measures import thought
 
+_MISFITS = 4  # one of so many candidates is out before what is new decides
 _ALONE = 0.5  # of a text's own likelihood that is taken off: else the plainest text always wins
 
 
-def choose(desk: Desk, context: str, texts: Sequence[str], *, new: bool = False) -> str:
+def choose(desk: Desk, context: str, texts: Sequence[str], *, as_seed: Callable[[str], str] | None = None) -> str:
     """The text that wins most of its comparisons; see `choose_all`."""
-    return choose_all(desk, [(context, texts)], new=new)[0]
+    return choose_all(desk, [(context, texts)], as_seed=as_seed)[0]
 
 
-def choose_all(desk: Desk, blanks: Sequence[tuple[str, Sequence[str]]], *, new: bool = False) -> list[str]:
+def choose_all(desk: Desk, blanks: Sequence[tuple[str, Sequence[str]]], *,
+               as_seed: Callable[[str], str] | None = None) -> list[str]:
     """For every context the text that wins most of its comparisons; among equals the one that fits the context better.
 
     Every pair is judged by votes: which text the context makes likelier beyond its own likelihood (pointwise mutual
-    information, nats per token), and which says more different words, or with `new` lies farther from the library. All
-    blanks are scored together, since an engine that is asked for one text at a time is mostly waited for.
+    information, nats per token), and which says more different words. Where the text decides what the seed is about,
+    `as_seed` makes of it what the seed would say; then the one that takes it farther from the library wins, of those that do
+    not fit worst. All blanks are scored together, since an engine that is asked for one text at a time is mostly waited for.
     """
-    return [_best(desk, texts, fits, new) for (_, texts), fits in zip(blanks, _fits(desk, blanks), strict=True)]
+    return [_best(desk, texts, fits, as_seed) for (_, texts), fits in zip(blanks, _fits(desk, blanks), strict=True)]
 
 
-def _best(desk: Desk, texts: Sequence[str], fits: Sequence[float], new: bool) -> str:
-    if new and len(texts) > 2:  # the third that fits worst is out, and then what is new decides
-        kept = sorted(range(len(texts)), key=fits.__getitem__)[len(texts) // 3 :]
+def _best(desk: Desk, texts: Sequence[str], fits: Sequence[float], as_seed: Callable[[str], str] | None) -> str:
+    if as_seed is not None and len(texts) > 2:
+        kept = sorted(range(len(texts)), key=fits.__getitem__)[len(texts) // _MISFITS :]
         texts, fits = [texts[index] for index in kept], [fits[index] for index in kept]
-    votes = [fits, *([novelty(desk, texts)] * 2 if new else [_variety(desk, texts)])]
+    new = novelty(desk, [as_seed(text) for text in texts]) if as_seed is not None else None
+    votes = [fits, _variety(desk, texts)] if new is None else [fits, new, new]
     wins = [sum(_beats(votes, a, b) for b in range(len(texts)) if b != a) for a in range(len(texts))]
     return texts[max(range(len(texts)), key=lambda index: (wins[index], fits[index]))]
 

@@ -10,6 +10,7 @@ from rostok.agents.critic import choose, choose_all
 from rostok.agents.draft import Blank, Desk, Draft, Field, passed, still_open
 from rostok.agents.proposer import items_of
 from rostok.engines.protocol import Sampling
+from rostok.seeds.measures import thought_of
 
 # Half of the lists of things are about the theme, half about the seed's subject: with the theme alone the nodes of a library
 # circle around it, without it nothing of it would be left.
@@ -69,7 +70,7 @@ def _fill_title(desk: Desk, draft: Draft, candidates: list[list[str]], counts: C
     if not good:
         return draft, False
     context = desk.language.say.title_ask.format(**draft["attributes"])
-    return {**draft, "title": choose(desk, context, good, new=True)}, True
+    return {**draft, "title": choose(desk, context, good, as_seed=lambda title: thought_of(title, draft["scene"]))}, True
 
 
 def scene_prompt(desk: Desk, draft: Draft) -> str:
@@ -89,7 +90,7 @@ def _fill_scene(desk: Desk, draft: Draft, candidates: list[list[str]], counts: C
     good = good_scenes(desk, draft, candidates[0], counts)
     if not good:
         return draft, False
-    return {**draft, "scene": choose(desk, scene_prompt(desk, draft) + "\n", good, new=True)}, True
+    return {**draft, "scene": choose(desk, scene_prompt(desk, draft) + "\n", good, as_seed=lambda scene: scene)}, True
 
 
 def good_scenes(desk: Desk, draft: Draft, texts: list[str], counts: Counter[str]) -> list[str]:
@@ -141,8 +142,8 @@ def whole_sentences(text: str, most: int = 4) -> str:
 
 FIELDS = (
     Field("names", "writer", _names_blanks, _fill_names),
-    Field("title", "writer", _title_blanks, _fill_title),
     Field("scene", "writer", _scene_blanks, _fill_scene),
+    Field("title", "writer", _title_blanks, _fill_title),
 )
 GLOSSES = Field("glosses", "writer", lambda desk, draft: sentence_blanks(desk, draft, "glosses", _gloss),
                 lambda desk, draft, texts, counts: fill_sentences(desk, draft, "glosses", _gloss, texts, counts))

@@ -54,17 +54,15 @@ def converse(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: i
     asked, answered = _said(steps, seed, wordings.QUESTIONS, dice), _drawn(wordings.ANSWERS, len(steps), dice)
     for step, question, answer in zip(steps, asked, answered, strict=True):
         text = _filled(answer, step, seed)
-        if spec.depth > 1 and sum(len(turn.content) for turn in turns) < characters - 250 and dice.random() < 0.5:
+        if spec.depth == 2 and sum(len(turn.content) for turn in turns) < characters - 250 and dice.random() < 0.5:
             text += " " + seed.node(step.target).gloss
         turns += [Turn(role="user", content=question), Turn(role="assistant", content=text)]
     key = dice.choice(spec.path)
     node = seed.node(key)
-    asides = [(wording.format(x=node.name), node.gloss) for wording in wordings.ABOUT]
-    asides += [(known.question, known.text) for known in bank.about("answer", key)]
-    asides += [(dice.choice(wordings.ABOUT).format(x=node.name), known.text) for known in bank.about("definition", key)]
-    question, answer = dice.choice(asides)
+    answer = dice.choice([node.gloss, *bank.texts("definition", [key])])
     if sum(len(turn.content) for turn in turns) < characters - 150:
-        turns += [Turn(role="user", content=question), Turn(role="assistant", content=answer)]
+        turns += [Turn(role="user", content=dice.choice(wordings.ABOUT).format(x=node.name)),
+                  Turn(role="assistant", content=answer)]
     return tuple(turns)
 
 
@@ -146,7 +144,9 @@ def _model_sentences(spec: PageSpec, seed: Seed, bank: Bank, steps: Sequence[Tra
                      room: int) -> list[str]:
     """Sentences of the model that fit the room: definitions at depth 1, transitions at 2, clashes and scenes at 3 first."""
     sources = [step.source for step in steps]
+    answers = [(known.question, known.text) for key in sources for known in bank.about("answer", key)]
     definitions = [seed.node(key).gloss for key in sources] + bank.texts("definition", sources)
+    definitions += [f"{question} {text}" if spec.form in ("prose", "question and answer") else text for question, text in answers]
     reasons = [step.sentence for step in steps] + bank.texts("reason", [(step.source, step.target) for step in steps])
     inner = bank.texts("scene", sources)
     focus = set(spec.focus)

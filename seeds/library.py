@@ -94,8 +94,10 @@ class Library:
 
     def _sound(self, line: Line) -> Seed:
         if line.seed is None:
-            raise DataError(f"{self.path}, line {line.number}: {'; '.join(line.problems)}. Mend or remove that line; "
-                            f"rostok seeds lint {self.folder.parent} names every problem.")
+            what = "; ".join(line.problems)
+            mend = "" if "newer version" in what else "Mend or remove that line; "
+            raise DataError(f"{self.path}, line {line.number}: {what}. {mend}rostok seeds lint {self.folder.parent} names every "
+                            "problem.")
         for name, value in line.stale.items():
             raise DataError(f"{self.path}, line {line.number}: {name}: does not follow from the content (it would be {value!r}). "
                             f"If the content was edited on purpose, run: rostok seeds lint {self.folder.parent} --fix")

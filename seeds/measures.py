@@ -170,7 +170,12 @@ def measure(seeds: Sequence[Seed], embedder: Embeds, *, drafts: Sequence[DraftRe
 
 def thought(seed: Seed) -> str:
     """What is embedded of a seed: its title and scene."""
-    return f"{seed.title}. {seed.scene}"
+    return thought_of(seed.title, seed.scene)
+
+
+def thought_of(title: str, scene: str) -> str:
+    """The same, of a seed that is not finished."""
+    return f"{title}. {scene}"
 
 
 def vendi(vectors: NDArray[np.float32]) -> float:

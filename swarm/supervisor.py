@@ -38,7 +38,7 @@ from rostok.swarm.messages import (
 _LOOK = 0.05        # seconds between two looks at the workers
 _SILENCE = 900.0    # seconds without a word, after which a worker is taken for dead; a step takes one or two
 _STOP_WAIT = 120.0  # seconds for checkpoints when stopping; the reference has to end its step first
-_START_DEATHS = 5   # of one worker before it was ready, one after the other, by its own fault
+_START_DEATHS = 5   # of one worker before it had begun a job, one after the other, by its own fault
 _OUTSIDE = 2        # kills from outside without progress, after which half as many adapters are tried
 
 RaiseWorker = Callable[[str, Plan], Hand]
@@ -130,7 +130,7 @@ class _Schedule:
                     raise
         finally:
             if main:
-                signal.signal(signal.SIGTERM, before)
+                signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
             for slot in self._slots:
                 if slot.hand is not None:
                     slot.hand.end()
@@ -156,7 +156,8 @@ class _Schedule:
                 slot.heard = now
                 self._hear(slot, message)
             death = None if messages else slot.hand.death()
-            if death is None and now - slot.heard > _SILENCE and not slot.hand.patient():
+            expected = bool(slot.running) or not slot.ready  # one without work has nothing to say
+            if death is None and expected and now - slot.heard > _SILENCE and not slot.hand.patient():
                 slot.hand.end()
                 death = Death(f"the worker on {slot.hand.name} said nothing for {_SILENCE / 60:.0f} minutes")
             if death is None and slot.stopping and now - slot.stopping > _STOP_WAIT:
@@ -216,7 +217,7 @@ class _Schedule:
         worker = slot.hand.name
         match message:
             case Ready():
-                slot.ready, slot.one_by_one, slot.start_deaths = True, message.one_by_one, 0
+                slot.ready, slot.one_by_one = True, message.one_by_one
                 if slot.one_by_one:
                     slot.planned, slot.plan = True, Plan(together=1, pass_tokens=slot.plan.pass_tokens)
                 self._table.note_worker(worker, slot.name, together=slot.plan.together, pass_tokens=slot.plan.pass_tokens)
@@ -228,6 +229,7 @@ class _Schedule:
                 self._tell(f"{slot.name}: {message.note}")
                 self._announce()
             case Taken():
+                slot.start_deaths = 0
                 self._table.taken(message.name, worker, message.step, message.steps, message.total)
             case Progress():
                 rate = message.tokens / max(1e-6, message.seconds)
@@ -271,8 +273,8 @@ class _Schedule:
             return
         if slot.stopping:
             slot.closed = True
-        if not slot.ready:
-            self._tell(death.reason + " before it was ready")
+        if not slot.ready or not lost:
+            self._tell(f"{death.reason} before it had begun")
             slot.start_deaths += 0 if death.outside else 1
             if slot.start_deaths >= _START_DEATHS:
                 slot.closed = True

@@ -116,13 +116,15 @@ class Work:
         if self._trainer is None:
             self._by_reference(next(iter(self._tasks.values())))
             return
-        started = time.monotonic()
+        started, step, reason = time.monotonic(), None, ""
         try:
             step = self._trainer.step()
         except (MemoryError, RuntimeError) as error:
             if not admission.out_of_memory(error):
                 raise
-            self._shrink(str(error))
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        if step is None:  # and with the error its traceback is gone, which held all that the step had allocated
+            self._shrink(reason)
             return
         seconds = time.monotonic() - started
         self._steps, self._tokens, self._since = self._steps + step.jobs, self._tokens + step.tokens, self._since + 1
@@ -258,7 +260,7 @@ class Work:
         if plan is None:
             for task in tasks:
                 self.say(Ended(name=task.command.name, done=False, reason=f"one adapter, {now.pass_tokens} tokens at a time, "
-                               f"does not fit in the memory ({error.splitlines()[0][:120]}). Close other programs, or lower "
+                               f"does not fit in the memory ({error}). Close other programs, or lower "
                                "training.rank or training.max_tokens with --set."))
             self._trainer = self._fresh()
             return

@@ -155,7 +155,7 @@ def failing_night(folder: Path, body: str) -> subprocess.Popen[str]:
     code = textwrap.dedent("""
         import sys, types
         stages = types.ModuleType("rostok.night")
-        def night(run, settings, watch, console):
+        def night(run, settings, watch, console, until):
             watch.start("corpora", 10, "pages")
             print("begun", flush=True)
             BODY

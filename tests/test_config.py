@@ -103,8 +103,16 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("theme", ["", "   \n\t ", "123 …", "!", "🌊🌊", "the sea\x1b[2J", "the \u202esea"])
 def test_a_theme_says_something(theme: str) -> None:
     """Prevents: a night spent on an empty theme."""
-    with pytest.raises(ConfigError, match="theme is empty|control character"):
+    with pytest.raises(ConfigError, match="theme is empty|theme holds no letters|control character"):
         resolve(options={"theme": theme})
+
+
+def test_a_long_value_is_not_said_again_whole() -> None:
+    """Prevents: an error of a hundred thousand characters for a theme of as many."""
+    with pytest.raises(ConfigError) as caught:
+        resolve(options={"theme": "x" * 100_000})
+    assert "100000 characters; 300 are enough" in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 def test_a_theme_is_one_line() -> None:

@@ -48,9 +48,9 @@ def test_a_night_survives_kill_9_in_its_stages(run: Path) -> None:
     killed_when(run, lambda: any(path.read_bytes().count(b"\n") >= 5 for path in run.glob("corpora/*/pages.jsonl")))
     library = (run / "seeds" / "library.jsonl").read_bytes()
     first = {path: path.read_bytes() for path in run.glob("corpora/*/pages.jsonl")}
-    killed_when(run, lambda: len(list(run.glob("experts/*/figures.json"))) == 1)
-    grown = {path: path.stat().st_mtime_ns for path in run.glob("experts/*/adapter_model.safetensors")}
-    assert len(grown) == 1
+    killed_when(run, lambda: bool(list(run.glob("experts/*/figures.json"))))
+    grown = {path: path.stat().st_mtime_ns for path in run.glob("experts/*/figures.json")}
+    assert grown
     finished = rostok("night", str(run), *SMALL)
     assert finished.returncode == 0, finished.stderr
     assert "Try next:" in finished.stdout

@@ -195,11 +195,14 @@ class Settings(Record):
         if unseen is not None and unseen not in "\u200d\ufe0f":  # which join emoji
             raise ValueError(f"the theme holds the control character U+{ord(unseen):04X}; leave it out")
         if not any(letter.isalpha() for letter in theme):
-            raise ValueError('the theme is empty; give one, for example --theme "lighthouses and their keepers"')
+            what = "holds no letters" if theme.strip() else "is empty"
+            raise ValueError(f'the theme {what}; give one in words, for example --theme "lighthouses and their keepers"')
         if len(theme) > 300:
             raise ValueError(f"the theme has {len(theme)} characters; 300 are enough for one")
         return theme
 
+
+_SHOWN = 80  # characters of a refused value that are said again
 
 PROFILES: dict[str, dict[str, Any]] = {
     "demo": {
@@ -254,7 +257,9 @@ def resolve(
         item = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in item["loc"])
         reason = item["msg"].removeprefix("Value error, ")
-        given = "" if isinstance(item["input"], dict | BaseModel) else f" (given: {item['input']!r})"
+        shown = repr(item["input"])
+        shown = f"{shown[:_SHOWN]}…" if len(shown) > _SHOWN else shown
+        given = "" if isinstance(item["input"], dict | BaseModel) else f" (given: {shown})"
         raise ConfigError(f"setting '{where}': {reason}{given}.") from None
 
 

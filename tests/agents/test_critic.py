@@ -48,5 +48,5 @@ def test_what_the_library_has_loses(desk: Desk, make_seed: object) -> None:
     known = "The keeper climbs the tower at night with oil that he cannot afford."
     fresh = "Two cooks quarrel over the price of a goose."
     assert critic.novelty(desk, [fresh])[0] > critic.novelty(desk, [known])[0]
-    assert critic.choose(desk, "Tell a scene.\n", [known, fresh], new=True) == fresh
+    assert critic.choose(desk, "Tell a scene.\n", [known, fresh], as_seed=lambda text: text) == fresh
     Path(desk.library.path).unlink()

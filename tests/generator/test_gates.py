@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rostok.config import CorpusSettings
 from rostok.generator import compose, gates
+from rostok.generator.bank import Bank
 from rostok.generator.frozen import tokenize
 from rostok.generator.gates import Context, Shared, judge, trim
 from rostok.generator.plan import plan
@@ -155,8 +156,8 @@ def test_composed_pages_pass_by_construction(number: int) -> None:
     for spec in plan(seed, CorpusSettings(pages=300), 7):
         if spec.kind in ("composed", "dialogue"):
             context.kind = spec.kind
-            text = (compose.compose(spec, seed, 550, 0, 7) if spec.kind == "composed"
-                    else "\n\n".join(turn.content for turn in compose.converse(spec, seed, 550, 0, 7)))
+            text = (compose.compose(spec, seed, Bank(), 550, 0, 7) if spec.kind == "composed"
+                    else "\n\n".join(turn.content for turn in compose.converse(spec, seed, Bank(), 550, 0, 7)))
             verdict = judge(text, context)
             judged[spec.kind] += 1
             if verdict is None:

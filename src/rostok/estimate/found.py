@@ -21,11 +21,18 @@ def found_sizes(run: Run, sizes: Sizes) -> Sizes:
     corpora = [path.parent for path in run.corpora.glob("*/manifest.json")]
     pages = sum(read_record(folder / "manifest.json", Manifest).pages for folder in corpora)
     if pages:
-        found["page"] = sum(map(size, corpora)) / pages
+        found["corpus"] = sum(map(besides_pages, corpora)) / len(corpora)
+        found["page"] = sum(map(size, corpora)) / pages - found["corpus"] * len(corpora) / pages
     experts = [path.parent for path in run.experts.glob("*/figures.json")]
     if experts:
         found["expert"] = sum(map(size, experts)) / len(experts)
     return sizes.model_copy(update=found)
+
+
+def besides_pages(corpus: Path) -> float:
+    """Bytes of a corpus that do not grow with its pages."""
+    return size(corpus) - sum((corpus / name).stat().st_size for name in ("plan.jsonl", "pages.jsonl", "rejects.jsonl")
+                              if (corpus / name).exists())
 
 
 def size(folder: Path) -> float:

@@ -35,30 +35,30 @@ _ANSWER = (20, 64)    # tokens of a general question and of its answer
 
 @dataclass(frozen=True)
 class Grown:
-    """The swarm's pace but for the open questions, MiB of memory, and bytes of an expert on disk.
+    """The swarm's pace but for the open questions, MiB of an adapter in training, and bytes of an expert on disk.
 
     `adapter` is the folder of an expert that was trained for two steps.
     """
 
     pace: SwarmPace
-    peak_mib: float
     adapter_mib: float
     expert_bytes: float
     adapter: Path
 
 
-def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings, folder: Path,
+def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings, folder: Path, *, start_s: float,
                done: Callable[[str], None] = lambda text: None) -> Grown:
     """Load the base, train, measure.
 
     Args:
         pages: of the seed's corpus.
         folder: where the experts are saved.
+        start_s: of a process with torch in it: in a run a worker trains, a process of its own.
         done: called with a sentence after each part.
     """
-    clock = _Clock()
-    import peft  # noqa: F401  # loaded once in a run, too, and not with every expert
+    import peft  # noqa: F401  # else it would be loaded with the first expert, and counted for every one
 
+    clock = _Clock()
     frozen = FrozenBase(base)
     load_s = clock.lap()
     texts = [frozen.render(page) for page in pages]
@@ -82,8 +82,7 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
     export_adapter(adapter, adapter / "adapter.gguf", base_config(base))
     model = frozen.wear(adapter)
     worn_s = clock.lap()
-    with PeakMemory() as peak:
-        cell = _measure(model, frozen, seed, texts, rows, settings)
+    cell = _measure(model, frozen, seed, texts, rows, settings)
     clock.lap()
     frozen.take_off(model)
     keep_s = many.save_s + worn_s + clock.lap()
@@ -91,11 +90,10 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
     adapter_mib = max(0.0, many.peak_mib - alone.peak_mib) / max(1, together - 1)
     return Grown(
         pace=SwarmPace(
-            load_s=load_s + max(0.0, alone.start_s), page_tokens=page_tokens, together=together, step_tokens=many.tokens,
-            step_s=step_s, token_s=token_s, keep_s=keep_s, probe_s=cell.probe_s, read_s=cell.read_s, card_s=card_s,
-            general_s=cell.general_s, ask_s=0.0),
-        peak_mib=max(0.0, max(peak.mib, many.peak_mib) - together * adapter_mib), adapter_mib=adapter_mib,
-        expert_bytes=size(adapter), adapter=adapter)
+            load_s=load_s, start_s=start_s + max(0.0, alone.start_s), page_tokens=page_tokens, together=together,
+            step_tokens=many.tokens, step_s=step_s, token_s=token_s, keep_s=keep_s, probe_s=cell.probe_s, read_s=cell.read_s,
+            card_s=card_s, general_s=cell.general_s, ask_s=0.0),
+        adapter_mib=adapter_mib, expert_bytes=size(adapter), adapter=adapter)
 
 
 def asking_s(engine: Engine, seed: Seed, settings: Settings, adapter: Path) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from rostok.config import Settings
-from rostok.estimate.found import size
+from rostok.estimate.found import besides_pages, size
 from rostok.estimate.pace import Pace, Peaks, Sizes
 from rostok.machine import processor, total_memory, usable_cores
 from rostok.progress import Watch
@@ -23,8 +23,9 @@ from rostok.runs import PeakMemory, Run
 
 _AUTHOR_S = 9.0         # seconds that the agents are given
 _PAGES = 40             # of the corpus that is built; fewer where the configuration has fewer
-_SEED_BYTES = 260_000   # of a seed of 12 nodes with 3 candidates: the agents' checkpoints, and its line
+_SEED_BYTES = 330_000   # of a seed of 12 nodes with 3 candidates: the agents' checkpoints, and its line
 _PAGE_MIB = 0.004       # of a page while the store is built: its text, and its vector in the index
+_WORKER_MIB = 700       # of a worker before it holds the base: torch, transformers, bitsandbytes
 _PARTS = 7
 
 
@@ -61,7 +62,9 @@ def measure(settings: Settings, watch: Watch) -> Pace:
         with open_engine(base, settings.models, tell=watch.note) as engine:
             open_s = time.perf_counter() - opening
             with PeakMemory() as author_peak:
+                importing = time.perf_counter()
                 embedder = Embedder(embedder_model)
+                import_s = time.perf_counter() - importing
                 author = author_pace(engine, embedder, settings, run.seeds, base.sha256, limit_s=_AUTHOR_S,
                                      opened_s=time.perf_counter() - opening)
             done(f"agents: {author.seed_s:.0f} s a seed")
@@ -75,10 +78,12 @@ def measure(settings: Settings, watch: Watch) -> Pace:
         from rostok.records import read_jsonl
 
         folder = run.corpora / seed.id
-        grown = swarm_pace(base, seed, read_jsonl(folder / "pages.jsonl", Page), settings, run.folder / "trained", done)
-        gc.collect()  # the base goes before the engine comes, as in a run
-        with open_engine(base, settings.models) as engine:
-            ask_s = asking_s(engine, seed, settings, grown.adapter)
+        with PeakMemory() as swarm_peak:
+            grown = swarm_pace(base, seed, read_jsonl(folder / "pages.jsonl", Page), settings, run.folder / "trained",
+                               start_s=started_s + import_s, done=done)
+            gc.collect()  # the base goes before the engine comes, as in a run
+            with open_engine(base, settings.models) as engine:
+                ask_s = asking_s(engine, seed, settings, grown.adapter)
         done(f"asking: {ask_s:.1f} s a seed")
         with PeakMemory() as memory_peak:
             opening = time.perf_counter()
@@ -87,15 +92,17 @@ def measure(settings: Settings, watch: Watch) -> Pace:
             remembered = memory_pace(run, seed, settings, embedder_model, engine_pace, started_s=started_s,
                                      opened_s=time.perf_counter() - opening)
         done(f"remembering: {1 / remembered.pace.remember_s:,.0f} pages/s")
-        page_bytes = size(folder) / pages
+        besides = besides_pages(folder)
+        page_bytes = (size(folder) - besides) / pages
     watch.finish()
     nodes, candidates = settings.author.nodes / 12, settings.author.candidates / 3
     return Pace(
         how="measured", machine=f"{processor()}, {usable_cores()} cores", model=base.name, engine=engine_pace, author=author,
         corpus=corpus, swarm=grown.pace.model_copy(update={"ask_s": ask_s}), memory=remembered.pace,
-        sizes=Sizes(seed=_SEED_BYTES * nodes * candidates, page=page_bytes, expert=grown.expert_bytes,
+        sizes=Sizes(seed=_SEED_BYTES * nodes * candidates, corpus=besides, page=page_bytes, expert=grown.expert_bytes,
                     remembered=remembered.page_bytes, fixed=remembered.fixed_bytes),
-        peaks=Peaks(author=author_peak.mib, corpus=corpus_peak.mib, swarm=grown.peak_mib, adapter=grown.adapter_mib,
+        peaks=Peaks(author=author_peak.mib, corpus=corpus_peak.mib, adapter=grown.adapter_mib,
+                    swarm=max(0.0, swarm_peak.mib + _WORKER_MIB - grown.pace.together * grown.adapter_mib),
                     memory=memory_peak.mib, remembered=_PAGE_MIB, report=memory_peak.mib),
         seconds=round(time.perf_counter() - began, 1), room_mib=total_memory() / 2**20,
         room_bytes=float(shutil.disk_usage(Path.cwd()).free),

@@ -65,7 +65,7 @@ class SwarmPace(Record):
     """Training and measuring.
 
     Attributes:
-        load_s: the base brought into memory for training.
+        load_s: the base brought into memory. start_s: a worker's start, before it has done the same.
         page_tokens: of a page as an expert reads it.
         together, step_tokens: experts and tokens in the step that was timed.
         step_s, token_s: of a training step, and of a token in it.
@@ -77,6 +77,7 @@ class SwarmPace(Record):
     """
 
     load_s: float = Field(ge=0)
+    start_s: float = Field(ge=0)
     page_tokens: float = Field(gt=0)
     together: int = Field(ge=1)
     step_tokens: float = Field(gt=0)
@@ -103,7 +104,8 @@ class Sizes(Record):
     """Bytes on disk."""
 
     seed: float = Field(ge=0)
-    page: float = Field(ge=0, description="with its share of plan, rejects and bank")
+    corpus: float = Field(ge=0, description="what a corpus has besides its pages: the bank, the card, the manifest")
+    page: float = Field(ge=0, description="with its share of plan and rejects")
     expert: float = Field(ge=0)
     remembered: float = Field(ge=0, description="of a page in the store")
     fixed: float = Field(ge=0, description="of an empty store, the report, and so on")

@@ -19,6 +19,10 @@ BOOK_PAGES = 500
 
 _WAVE = 512            # pages that a corpus asks for at once
 _COMPARISONS = 4       # times that a draft's texts are compared with all admitted seeds: title, scene, admission, failed drafts
+# MiB of a text that is embedded, 64 of them at once by each of the drafts side by side: 16 drafts stood at 5.1 GiB from 64
+# seeds on, and no higher with 88; two drafts stand at 2.7 GiB.
+_COMPARED_MIB, _EMBEDDED = 2.3, 64
+_CHECKPOINTS = 1.02    # of the time of training, with the checkpoints that a worker writes
 _CALIBRATION = 342     # questions that the router is calibrated and measured on, held-out pages aside
 
 
@@ -73,15 +77,18 @@ def predict(settings: Settings, pace: Pace) -> Estimate:
         pace.engine, pace.author, pace.swarm, pace.memory, pace.sizes, pace.peaks)
     general_s = engine.seconds([64] * settings.probes.general)
     remembered = seeds * (pages - held_out)
+    drafts = min(seeds, settings.author.batch)
     together = min(seeds, settings.training.together)
     stages = (
-        Stage(name="author", disk_bytes=seeds * sizes.seed, memory_mib=peaks.author,
-              seconds=author.fixed_s + seeds * author.seed_s * side_by_side(min(seeds, settings.author.batch))
+        Stage(name="author", disk_bytes=seeds * sizes.seed,
+              memory_mib=peaks.author + _COMPARED_MIB * drafts * min(seeds, _EMBEDDED),
+              seconds=author.fixed_s + seeds * author.seed_s * side_by_side(drafts)
               + author.compare_s * _COMPARISONS * seeds * (seeds - 1) / 2),
-        Stage(name="corpus", disk_bytes=seeds * pages * sizes.page, memory_mib=peaks.corpus,
+        Stage(name="corpus", disk_bytes=seeds * (sizes.corpus + pages * sizes.page), memory_mib=peaks.corpus,
               seconds=engine.open_s + seeds * write_s),
         Stage(name="swarm", disk_bytes=seeds * sizes.expert, memory_mib=peaks.swarm + together * peaks.adapter,
-              seconds=2 * engine.open_s + general_s + swarm.load_s + train_s + cells_s + seeds * (swarm.keep_s + swarm.ask_s)),
+              seconds=2 * engine.open_s + general_s + swarm.start_s + 2 * swarm.load_s + _CHECKPOINTS * train_s + cells_s
+              + seeds * (swarm.keep_s + swarm.ask_s)),
         Stage(name="memory", disk_bytes=remembered * sizes.remembered,
               memory_mib=peaks.memory + remembered * peaks.remembered,
               seconds=memory.fixed_s + remembered * memory.remember_s

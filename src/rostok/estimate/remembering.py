@@ -53,7 +53,8 @@ def memory_pace(run: Run, seed: Seed, settings: Settings, embedder_model: Base, 
     began = clock()
     index(run, [seed], embedder)
     index_s = clock() - began
-    empty = _empty_store(run.folder / "empty", embedder)
+    with Memory(run.folder / "empty", embedder, made_from="estimate"):
+        pass
     with Memory(run.memory, embedder) as memory:
         began = clock()
         calibration = calibrate(run, settings, memory, [seed], REPLAY)
@@ -67,17 +68,16 @@ def memory_pace(run: Run, seed: Seed, settings: Settings, embedder_model: Base, 
     began = clock()
     report = write_report(run)
     report_s = clock() - began
-    stored = size(run.memory)
+    held = len(texts) + 1 + len(seed.nodes)
+    page_bytes = max(0.0, _database(run.memory) - _database(run.folder / "empty")) / held
     return Remembered(
         pace=MemoryPace(
             fixed_s=opened_s + again_s + max(0.0, index_s - len(texts) * remember_s) + max(0.0, calibrate_s - asked * question_s),
             remember_s=remember_s, question_s=question_s,
             report_s=started_s + report_s + again_s + engine.open_s + _ANSWERS * (engine.step_s + engine.token_s)),
-        page_bytes=max(0.0, stored - empty) / len(texts) + _VECTOR, fixed_bytes=float(empty + report.stat().st_size))
+        page_bytes=page_bytes + _VECTOR, fixed_bytes=size(run.memory) - held * page_bytes + report.stat().st_size)
 
 
-def _empty_store(folder: Path, embedder: Embedder) -> float:
-    """Bytes of a store without pages."""
-    with Memory(folder, embedder, made_from="estimate"):
-        pass
-    return size(folder)
+def _database(folder: Path) -> int:
+    """Bytes of the store's texts; its indices are laid out for more vectors than they hold."""
+    return (folder / "chroma.sqlite3").stat().st_size

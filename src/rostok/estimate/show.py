@@ -32,7 +32,8 @@ def show(estimate: Estimate, books: Sequence[Estimate], pace: Pace, console: Con
     table.add_row("in all", about + _range(estimate.seconds, pace), amount(estimate.disk_bytes),
                   amount(estimate.memory_mib * 2**20), style="bold")
     console.print(table)
-    table = Table(title=Text(f"books of {BOOK_PAGES} pages"), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(f"books of {BOOK_PAGES} pages"), title_justify="left", box=None, pad_edge=False,
+                  collapse_padding=True)
     for name in ("books", *(stage.name for stage in estimate.stages), "in all", "disk", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in books:
@@ -88,8 +89,11 @@ def measuring_notes(estimate: Estimate, books: Sequence[Estimate]) -> tuple[str,
 
 
 def duration(seconds: float) -> str:
-    """`0:07`, `12:30`, `1:02:03`, from two days on `4.2 days`."""
-    return clock(seconds) if seconds < 2 * _DAY else f"{seconds / _DAY:,.1f} days"
+    """`0:07`, `12:30`, from an hour on `1 h 02`, from two days on `4.2 days`."""
+    if seconds < 3_600:
+        return clock(seconds)
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02}" if seconds < 2 * _DAY else f"{seconds / _DAY:,.1f} days"
 
 
 def amount(size: float) -> str:
