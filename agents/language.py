@@ -43,7 +43,7 @@ class Wordings:
     people: str
     things_line: str
     things_ask: str
-    theme_line: str
+    theme_ask: str
     title_head: str
     title_line: str
     title_ask: str

@@ -47,9 +47,9 @@ NODES, WAVE, RESTARTS = 12, 16, 3
 KEYS = [f"n{number:02d}" for number in range(1, NODES + 1)]
 
 
-def text(most: int) -> dict[str, Any]:
-    """A string of the schema."""
-    return {"type": "string", "minLength": 3, "maxLength": most}
+def text(most: int, least: int = 3) -> dict[str, Any]:
+    """A string of the schema, as long as the record wants it."""
+    return {"type": "string", "minLength": least, "maxLength": most}
 
 
 def record(**properties: Any) -> dict[str, Any]:
@@ -63,10 +63,10 @@ def items(of: dict[str, Any], least: int, most: int) -> dict[str, Any]:
 
 
 KEY = {"enum": KEYS}
-NODE = record(name=text(30), gloss=text(160))
-CLASH = record(a=KEY, b=KEY, sentence=text(160))
-WHOLE = record(title=text(60), scene=text(500), nodes=items(NODE, NODES, NODES),
-               transitions=items(record(source=KEY, operation=text(20), target=KEY, sentence=text(160)), NODES, NODES + 4),
+NODE = record(name=text(30), gloss=text(160, 20))
+CLASH = record(a=KEY, b=KEY, sentence=text(160, 20))
+WHOLE = record(title=text(60), scene=text(500, 120), nodes=items(NODE, NODES, NODES),
+               transitions=items(record(source=KEY, operation=text(20), target=KEY, sentence=text(160, 20)), NODES, NODES + 4),
                contradictions=items(CLASH, 1, 2))
 
 
@@ -217,7 +217,7 @@ def _plan() -> Iterator[tuple[str, Callable[[dict[str, Any]], str], dict[str, An
            "a name of two words and a gloss of one sentence.", record(nodes=items(NODE, NODES, NODES)), 1100)
     yield ("transitions", lambda row: "For each pair, say in one verb what the first does to the second, and tell it in one "
            "sentence.\n" + "\n".join(f"{_named(row, a)} -> {_named(row, b)}" for a, b in row["pairs"]),
-           record(transitions=items(record(operation=text(20), sentence=text(160)), NODES, NODES)), 1100)
+           record(transitions=items(record(operation=text(20), sentence=text(160, 20)), NODES, NODES)), 1100)
     yield ("contradictions", lambda row: "\n".join(f"{key}: {_named(row, key)}" for key in KEYS) + "\nName one or two pairs of "
            "these things that stand against each other, each with a sentence that says why.",
            record(contradictions=items(CLASH, 1, 2)), 200)

@@ -28,13 +28,14 @@ from rostok.environment import prepare
 prepare()
 
 from rostok.config import CorpusSettings, Shares, TrainingSettings  # noqa: E402
+from rostok.generator.bank import Bank  # noqa: E402
 from rostok.generator.compose import compose, converse  # noqa: E402
 from rostok.generator.plan import plan  # noqa: E402
 from rostok.generator.records import Page  # noqa: E402
 from rostok.models import base_config, find_base  # noqa: E402
 from rostok.seeds.record import Contradiction, Lineage, Node, Seed, Transition  # noqa: E402
 
-JOBS, TRL_JOBS, FRESH_JOBS, PAGES = 8, 3, 2, 116
+JOBS, TRL_JOBS, FRESH_JOBS, PAGES = 8, 3, 2, 104
 SETTINGS = TrainingSettings()
 CORPUS = CorpusSettings(pages=PAGES, shares=Shares(written=0, composed=0.65, dialogue=0.35, replay=0))
 PARAMETERS = 134_515_008  # of SmolLM2-135M, the tied embedding counted once
@@ -72,10 +73,13 @@ def corpus(place: int) -> tuple[list[Page], list[Page]]:
     """Training pages and held-out pages of a seed, composed by code."""
     thought, pages = seed(place), []
     for spec in plan(thought, CORPUS, place):
-        turns = converse(spec, thought, CORPUS.page_characters, 0, place) if spec.kind == "dialogue" else ()
-        text = "\n\n".join(turn.content for turn in turns) or compose(spec, thought, CORPUS.page_characters, 0, place)
+        size = CORPUS.page_characters
+        turns = converse(spec, thought, Bank(), size, 0, place) if spec.kind == "dialogue" else ()
+        text = "\n\n".join(turn.content for turn in turns) or compose(spec, thought, Bank(), size, 0, place)
         pages.append(Page(spec=spec.number, kind=spec.kind, author="code", text=text, turns=turns, held_out=spec.held_out))
-    return [page for page in pages if not page.held_out], [page for page in pages if page.held_out]
+    trained = [page for page in pages if not page.held_out]
+    whole = len(trained) // SETTINGS.pages_per_step * SETTINGS.pages_per_step  # so that both trainers read the same
+    return trained[:whole], [page for page in pages if page.held_out]
 
 
 def work(mode: str, numbers: Sequence[int], folder: Path) -> None:

@@ -137,16 +137,6 @@ def latest(folder: Path, made_from: str, tell: Callable[[str], None] = lambda te
     return None
 
 
-def opened(parcel: Parcel) -> State:
-    """The job in training that a checkpoint's parcel holds."""
-    from safetensors.torch import load
-
-    from rostok.swarm.fused import State
-
-    tensors, = parcel.files.values()
-    return State(load(tensors), dict(Mark.model_validate_json(parcel.marker[1]).values))
-
-
 def trained(folder: Path, made_from: str) -> Finished | None:
     """The marker of a trained adapter if its files are those that it was written for."""
     path, adapter = folder / FINISHED, folder / "adapter_model.safetensors"

@@ -28,7 +28,7 @@ from rostok.progress import Watch
 from rostok.records import Record, digest, file_digest, read_jsonl, read_record, write_atomic
 from rostok.runs import Event, Run
 from rostok.seeds.record import Seed
-from rostok.swarm import probes
+from rostok.swarm import probes, registry
 from rostok.swarm.adapter_gguf import export_adapter
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.checkpoint import FINISHED, Finished, trained
@@ -36,7 +36,7 @@ from rostok.swarm.deadline import Deadline
 from rostok.swarm.execute import execute
 from rostok.swarm.jobs import Order
 from rostok.swarm.measure import bits_per_byte, nats
-from rostok.swarm.records import Expert, Figures, Measurements
+from rostok.swarm.records import Figures, Measurements
 from rostok.swarm.schedule import steps_of
 from rostok.swarm.supervisor import Outcome
 
@@ -115,7 +115,7 @@ def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch:
             measure.finish(seed, done, manifests[seed.id])
     tokens = sum(row.tokens for row in outcome.rows if row.state == "done" and row.name not in grown)
     if any((run.experts / seed.id / "figures.json").exists() for seed in seeds):
-        _register(run, seeds, base)
+        registry.write(run, seeds, base)
     present = [seed for seed in sound if (run.experts / seed.id / "figures.json").exists()]
     if present:
         measure.complete(present)
@@ -125,6 +125,15 @@ def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch:
     for sentence in left_out:
         run.journal(Event(time=time.strftime("%Y-%m-%dT%H:%M:%S"), kind="left out", stage="swarm", note=sentence))
     return Grown(tokens, tuple(left_out), len(outcome.left))
+
+
+def measured_on(expert: str, seeds: Sequence[str], others: int) -> set[str]:
+    """The seeds that an expert is measured on: its own, and so many that its hash draws among the others.
+
+    All on all would grow with the square of the library: 11 hours for a hundred seeds on two cores. A seed that joins takes
+    a place in few of the draws, so that most measurements stay as they are.
+    """
+    return {expert, *sorted((name for name in seeds if name != expert), key=lambda name: digest(expert, name))[:others]}
 
 
 def _broken(run: Run, seeds: Sequence[Seed], manifests: dict[str, Manifest]) -> dict[str, str]:
@@ -161,7 +170,7 @@ def _order(seed: Seed, manifest: Manifest, made_from: str, settings: Settings) -
 
 
 class _Measure:
-    """Likelihoods of every expert over all sound corpora, with the base loaded when first needed."""
+    """Likelihoods of every expert over its own corpus and some others, with the base loaded when first needed."""
 
     def __init__(self, run: Run, library: Sequence[Seed], sound: Sequence[Seed], base: Base, settings: Settings,
                  origins: dict[str, str], watch: Watch) -> None:
@@ -175,24 +184,24 @@ class _Measure:
         self._general: Sequence[GeneralAnswer] = ()
 
     def seconds_of_a_row(self) -> float:
-        """What measuring one model takes here: that of the base, which is measured for it. Its memory is given back."""
+        """What measuring one expert takes here, by the base, which is measured for it. Its memory is given back."""
         started = time.monotonic()
         seconds = self._base_row().seconds or time.monotonic() - started
         self._frozen = None
         gc.collect()
-        return seconds
+        return seconds * min(1.0, (1 + self._settings.probes.others) / max(1, len(self._seeds)))
 
     def finish(self, seed: Seed, done: Finished, manifest: Manifest) -> None:
         """Measure a trained expert, complete what lies beside its place, and move it there whole."""
         before = self._base_row().bits_per_byte[seed.id]
         frozen = self._loaded()
         model = frozen.wear(self._run.part(seed.id))
-        row = self._row(model, self._origins[seed.id])
+        row = self._row(model, self._origins[seed.id], self._read_by(seed))
         frozen.take_off(model)
         write_atomic(self._rows / f"{seed.id}.json", row.line() + "\n")
         after = row.bits_per_byte[seed.id]
         _keep(self._run, seed, self._base, self._settings, manifest, self._origins[seed.id], done, before, after)
-        _register(self._run, self._library, self._base)
+        registry.write(self._run, self._library, self._base)
         self._watch.note(f"{seed.title}: {before:.2f} → {after:.2f} bits per byte, {row.probes[seed.id]:.0%} of the probes right")
 
     def complete(self, present: Sequence[Seed]) -> None:
@@ -204,10 +213,11 @@ class _Measure:
         self._base_row()
         for seed in present:
             row = self._rows / f"{seed.id}.json"
-            if not row.exists() or set(read_record(row, Row).bits_per_byte) != set(self._origins):
+            read = [one.id for one in self._read_by(seed)]
+            if not row.exists() or list(read_record(row, Row).bits_per_byte) != read:
                 frozen = self._loaded()
                 model = frozen.wear(self._run.experts / seed.id)
-                write_atomic(row, self._row(model, self._origins[seed.id]).line() + "\n")
+                write_atomic(row, self._row(model, self._origins[seed.id], self._read_by(seed)).line() + "\n")
                 frozen.take_off(model)
         self._frozen = None
         gc.collect()  # the 4-bit base goes before the serving engine comes: together they stood at 5.5 GiB in the demo
@@ -221,18 +231,22 @@ class _Measure:
         started = time.monotonic()
         frozen = self._loaded()
         loaded = time.monotonic()
-        row = self._row(frozen.model, self._everything, self._watch)
+        row = self._row(frozen.model, self._everything, self._seeds, self._watch)
         cards = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in self._seeds}
         row = row.model_copy(update={"with_card": cards, "seconds": round(time.monotonic() - loaded, 2)})
         write_atomic(path, row.line() + "\n")
         self._watch.finish(f"loaded in {loaded - started:.0f} s" if loaded - started > 5 else "")
         return row
 
-    def _row(self, model: object, made_from: str, watch: Watch | None = None) -> Row:
+    def _read_by(self, seed: Seed) -> list[Seed]:
+        names = measured_on(seed.id, [one.id for one in self._seeds], self._settings.probes.others)
+        return [one for one in self._seeds if one.id in names]
+
+    def _row(self, model: object, made_from: str, seeds: Sequence[Seed], watch: Watch | None = None) -> Row:
         if self._held_out is None:
             self._held_out = {seed.id: list(training_pages(self._run.corpora / seed.id)[1]) for seed in self._seeds}
         frozen = self._loaded()
-        return _measure(model, frozen, self._seeds, self._held_out, self._general, self._settings, made_from, watch=watch)
+        return _measure(model, frozen, seeds, self._held_out, self._general, self._settings, made_from, watch=watch)
 
     def _loaded(self) -> FrozenBase:
         if self._frozen is None:
@@ -286,19 +300,6 @@ def _finished(run: Run, seed: Seed, made_from: str) -> Figures | None:
         raise DataError(f"{path.parent} holds an expert of another corpus, base or training settings than asked for now. "
                         f"Use a new run folder, or delete {path.parent} to train it again.")
     return figures
-
-
-def _register(run: Run, seeds: Sequence[Seed], base: Base) -> None:
-    """experts.jsonl: every finished expert, in the order of the library."""
-    lines = []
-    for seed in seeds:
-        path = run.experts / seed.id / "figures.json"
-        if path.exists():
-            figures = read_record(path, Figures)
-            lines.append(Expert(id=f"{base.sha256[:6]}+{figures.adapter_sha256[:6]}", seed=seed.id, title=seed.title,
-                                base_sha256=base.sha256, adapter_sha256=figures.adapter_sha256,
-                                gguf_sha256=figures.gguf_sha256, folder=f"experts/{seed.id}").line() + "\n")
-    write_atomic(run.registry, "".join(lines))
 
 
 def _general_answers(run: Run, base: Base, settings: Settings) -> list[GeneralAnswer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import signal
@@ -107,10 +108,10 @@ class LocalWorker:
         if not self._said.empty():
             return None
         killed = code == -signal.SIGKILL
-        memory = killed and oom_kills() > self._kills
+        memory = code == errno.ENOMEM or (killed and oom_kills() > self._kills)
         what = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         if memory:
-            what = "was ended by the kernel, because the memory was full"
+            what = "was ended by the kernel, because the memory was full" if killed else "ran out of memory"
         last = "" if killed else self._last_line()
         return Death(f"the worker on {self.name} {what}{f' ({last})' if last else ''}", memory, killed and not memory)
 

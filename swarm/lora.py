@@ -74,6 +74,7 @@ class Adapter:
                     at += width * rank
                 self._places[layer, name] = _Place(start, tuple(starts), at)
         self.parameters = torch.nn.Parameter(torch.zeros(at))
+        self._begun: set[tuple[int, str]] = set()  # what the gradient holds already, of this step
         self._copy = torch.zeros(at, dtype=dtype)
         self._diagonals = {(layer, name): torch.zeros(sum(group.outputs), len(group.modules) * rank, dtype=dtype)
                            for layer in range(self.first, layers) for name, group in self.groups.items()}
@@ -106,16 +107,29 @@ class Adapter:
             return None
         return self._a(self._copy, layer, name), self._diagonals[layer, name]
 
+    def begin(self, gradient: Tensor) -> None:
+        """Let the gradients of the next step be gathered in this vector, whatever it holds."""
+        self.parameters.grad = gradient
+        self._begun.clear()
+
+    def release(self) -> Tensor:
+        """Give the vector of `begin` back."""
+        gradient = self.parameters.grad
+        assert gradient is not None
+        self.parameters.grad = None
+        return gradient
+
     def add_gradient(self, layer: int, name: str, a: Tensor, b: Tensor) -> None:
         """Add the gradients with respect to the two matrices that `pair` gave, b's without the scale in it."""
-        import torch
-
-        if self.parameters.grad is None:
-            self.parameters.grad = torch.zeros_like(self.parameters)
         gradient = self.parameters.grad
-        self._a(gradient, layer, name).add_(a)
-        for into, block in zip(self._bs(gradient, layer, name), self._blocks(b, name), strict=True):
-            into.add_(block, alpha=self.alpha / self.rank)
+        assert gradient is not None
+        first = (layer, name) not in self._begun
+        self._begun.add((layer, name))
+        into = self._a(gradient, layer, name)
+        into.copy_(a) if first else into.add_(a)
+        scale = self.alpha / self.rank
+        for part, block in zip(self._bs(gradient, layer, name), self._blocks(b, name), strict=True):
+            part.copy_(block).mul_(scale) if first else part.add_(block, alpha=scale)
 
     def tensors(self) -> dict[str, Tensor]:
         """The matrices under the names that PEFT gives them, fp32."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rostok.swarm.matrix import Matrix
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -12,7 +14,7 @@ _BLOCK = 16   # rows whose logits exist in fp32: 3 MB at 49k words; 16 take 11 m
 _LEAST = 1e-38  # a token less likely than that counts as 87 nats; NaN stays NaN
 
 
-def next_token_loss(hidden: Tensor, targets: Tensor, head: Tensor) -> tuple[Tensor, Tensor]:
+def next_token_loss(hidden: Tensor, targets: Tensor, head: Matrix) -> tuple[Tensor, Tensor]:
     """Mean loss of these rows, and its gradient with respect to `hidden`, both computed in one go.
 
     The gradient of a row's loss is (soft-max - one-hot) · head, so it is formed where the soft-max lies, and nothing of
@@ -34,7 +36,7 @@ def next_token_loss(hidden: Tensor, targets: Tensor, head: Tensor) -> tuple[Tens
     chunks = -(-count // _CHUNK)
     size = -(-count // chunks)  # equal chunks: a short last one would run at half the speed
     for at in range(0, count, size):
-        logits = hidden[at : at + size] @ head.t()
+        logits = head.forward(hidden[at : at + size])
         wanted = targets[at : at + size, None]
         for top in range(0, len(logits), _BLOCK):
             part, which = logits[top : top + _BLOCK], wanted[top : top + _BLOCK]
@@ -42,7 +44,7 @@ def next_token_loss(hidden: Tensor, targets: Tensor, head: Tensor) -> tuple[Tens
             total -= shares.gather(1, which).clamp_min(_LEAST).log().sum()
             shares.scatter_add_(1, which, torch.full(which.shape, -1.0))
             part.copy_(shares)
-        torch.mm(logits, head, out=gradient[at : at + size])
+        gradient[at : at + size] = head.backward(logits)
     return total / count, gradient.mul_(1.0 / count)
 
 

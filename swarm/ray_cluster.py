@@ -24,6 +24,7 @@ from rostok.config import Settings
 from rostok.errors import ClusterError, RostokError, StorageError
 from rostok.generator.records import Page
 from rostok.runs import Run
+from rostok.swarm.admission import out_of_memory
 from rostok.swarm.checkpoint import FINISHED, Parcel
 from rostok.swarm.local import Death
 from rostok.swarm.messages import Command, Ended, Message, Note, Plan, Ready, Refused, Stop, Stopped, Take
@@ -208,7 +209,7 @@ class RayWorker:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         text = str(error)
         node = "node" in text and ("died" in text or "dead" in text or "terminated" in text)
-        memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
+        memory = isinstance(error, self._ray.exceptions.OutOfMemoryError) or out_of_memory(error)
         return Death(f"the worker {self.name} was lost: {reason[:200]}", memory=memory, outside=node and not memory)
 
 
@@ -278,11 +279,7 @@ class _WireDesk:
         return self._cards.pop(name)
 
     def state(self, name: str, made_from: str, tell: Callable[[str], None]) -> State | None:
-        return self._states[name]
+        return self._states.pop(name)
 
     def deliver(self, name: str, parcel: Parcel) -> None:
-        from rostok.swarm.checkpoint import opened
-
-        if parcel.marker[0] != FINISHED:
-            self._states[name] = opened(parcel)  # where to go on from after a step that ran out of memory
         self._out.append((name, parcel))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from rostok.errors import DataError, ModelError, RunError
 from rostok.models import Base
-from rostok.records import append_jsonl, file_digest, read_jsonl, read_record, recover_jsonl
+from rostok.records import append_jsonl, file_digest, read_jsonl, read_record, recover_jsonl, write_atomic
 from rostok.runs import Run
+from rostok.seeds.record import Seed
 from rostok.swarm.adapter_gguf import weights_file
 from rostok.swarm.adapters import Adapter, read_adapter
-from rostok.swarm.records import Expert, Splice
+from rostok.swarm.records import Expert, Figures, Splice
 
 _SPLICE = re.compile(r"x-[0-9a-f]{12}")
 _GROWN = re.compile(r"s-[0-9a-f]+")
@@ -81,7 +83,15 @@ def register(run: Run, splice: Splice) -> Expert:
     return expert
 
 
-def restore(run: Run) -> None:
-    """Register every finished splice of the run. Training writes experts.jsonl anew, with what it has grown alone."""
-    for path in sorted(run.experts.glob("x-*/splice.json")):
-        register(run, read_record(path, Splice))
+def write(run: Run, seeds: Sequence[Seed], base: Base) -> None:
+    """experts.jsonl anew, from what lies in experts/: every grown expert in the order of the library, then every splice."""
+    lines = []
+    for seed in seeds:
+        path = run.experts / seed.id / "figures.json"
+        if path.exists():
+            figures = read_record(path, Figures)
+            lines.append(Expert(id=f"{base.sha256[:6]}+{figures.adapter_sha256[:6]}", seed=seed.id, title=seed.title,
+                                base_sha256=base.sha256, adapter_sha256=figures.adapter_sha256,
+                                gguf_sha256=figures.gguf_sha256, folder=f"experts/{seed.id}"))
+    lines += [read_record(path, Splice).expert() for path in sorted(run.experts.glob("x-*/splice.json"))]
+    write_atomic(run.registry, "".join(expert.line() + "\n" for expert in lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -46,14 +47,17 @@ def page_order(pages: int, epoch: int, random_seed: int) -> list[int]:
 
 
 def passes(items: Sequence[_Item], tokens: Callable[[_Item], int], limit: int) -> Iterator[list[_Item]]:
-    """Items in groups of at most `limit` tokens, in order; one is never cut, and may be alone above the limit."""
+    """Items in order, in groups of about equal size and at most `limit` tokens; one is never cut, and may be above it alone."""
+    total = sum(map(tokens, items))
+    fair = total / max(1, math.ceil(total / limit))
     group: list[_Item] = []
     rows = 0
     for item in items:
-        if group and rows + tokens(item) > limit:
+        size = tokens(item)
+        if group and (rows + size > limit or rows + size / 2 > fair):
             yield group
             group, rows = [], 0
         group.append(item)
-        rows += tokens(item)
+        rows += size
     if group:
         yield group

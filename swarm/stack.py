@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rostok.errors import ModelError
 from rostok.swarm.lora import Adapter, Group
+from rostok.swarm.matrix import Matrix, can_pack, dequantised
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 FAMILIES = ("llama", "qwen2", "mistral")  # tests compare each with its Hugging Face model and PEFT
 _ROPES = ("default", "linear", "llama3")  # rotations that do not depend on the length of the text
 _KEPT_SCORES = 512                        # soft-maxes of longer pages are computed again instead of kept
-_MEMORY_SHARE = 0.25                      # of the memory at hand that dequantised weights may take
+_MEMORY_SHARE = 0.15                      # of the memory at hand that one copy of the dequantised weights may take
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,10 @@ class Tape:
 
 @dataclass(frozen=True)
 class _Layer:
-    qkv: Tensor
-    out: Tensor
-    up: Tensor
-    down: Tensor
-    bias: Tensor | None
+    qkv: Matrix
+    out: Matrix
+    up: Matrix
+    down: Matrix
     norm_in: Tensor
     norm_middle: Tensor
 
@@ -108,9 +108,9 @@ class Stack:
         model: a Llama-family model from transformers, its linear layers in NF4 (bitsandbytes) or plain.
         dtype: of rows and products; bf16 unless said otherwise.
         base: hash of the base, for checkpoints.
-        keep: whether the dequantised weights stay in memory (0.2 GB for 135M parameters). They are, bit for bit, what
-            bitsandbytes multiplies with. Otherwise each layer is dequantised when a pass comes to it. None decides by
-            the memory at hand.
+        keep: whether the dequantised weights stay in memory (0.5 GB for 135M parameters, since each lies there in two
+            layouts). They are, bit for bit, what bitsandbytes multiplies with. Otherwise each layer is dequantised when a
+            pass comes to it. None decides by the memory at hand.
 
     Raises:
         ModelError: the model has a part that this step does not compute.
@@ -139,11 +139,12 @@ class Stack:
             "down": Group(("mlp.down_proj",), (self.width,), config.intermediate_size)}
         with torch.no_grad():
             self.embedding: Tensor = model.get_input_embeddings().weight.detach().to(self.dtype)
-            self.head: Tensor = model.get_output_embeddings().weight.detach().to(self.dtype)
             self._norm_top: Tensor = model.model.norm.weight.detach().to(self.dtype)
             if keep is None:
                 keep = self._bytes() < _MEMORY_SHARE * _available()
-            self._kept = [self._read(layer) for layer in range(self.layers)] if keep else None
+            packed = keep and can_pack(self.dtype)
+            self.head = Matrix(model.get_output_embeddings().weight.detach().to(self.dtype), packed=packed)
+            self._kept = [self._read(layer, packed=packed) for layer in range(self.layers)] if keep else None
         self._future: Tensor = torch.empty(0, 0, dtype=self.dtype)
 
     def check(self, rank: int, trained: int | None) -> None:
@@ -171,7 +172,7 @@ class Stack:
         tokens = torch.randint(len(self.embedding), (48,), generator=torch.Generator().manual_seed(0))
         pages = [(0, 20), (20, 48)]
         with torch.no_grad():
-            mine = self.forward(Rows(tokens, pages, []))[0] @ self.head.t()
+            mine = self.head.forward(self.forward(Rows(tokens, pages, []))[0])
             off, total = 0.0, 0.0
             for start, end in pages:
                 own = self._model(input_ids=tokens[None, start:end], use_cache=False).logits[0]
@@ -216,22 +217,21 @@ class Stack:
 
     def _layer_forward(self, number: int, x: Tensor, rows: Rows, rotation: tuple[Tensor, Tensor], *,
                        keep: bool) -> tuple[Tensor, _Kept | None]:
-        import torch
 
         layer, blocks = self._weights(number), rows.blocks
         lows: dict[str, list[Tensor | None]] = {}
         normed = self._norm(x, layer.norm_in)[0]
-        qkv = normed @ layer.qkv.t() if layer.bias is None else torch.addmm(layer.bias, normed, layer.qkv.t())
+        qkv = layer.qkv.forward(normed)
         lows["qkv"] = _add_low_rank(normed, qkv, blocks, number, "qkv")
         self._rotate(qkv, rotation)
         attended, heads, shares = self._attend(qkv, rows, number)
-        middle = torch.addmm(x, attended, layer.out.t())
+        middle = layer.out.forward(attended, add=x)
         lows["out"] = _add_low_rank(attended, middle, blocks, number, "out")
         normed = self._norm(middle, layer.norm_middle)[0]
-        gate_up = normed @ layer.up.t()
+        gate_up = layer.up.forward(normed)
         lows["up"] = _add_low_rank(normed, gate_up, blocks, number, "up")
         inner = _gated(gate_up)
-        result = torch.addmm(middle, inner, layer.down.t())
+        result = layer.down.forward(inner, add=middle)
         lows["down"] = _add_low_rank(inner, result, blocks, number, "down")
         return result, _Kept(x, heads, shares, attended, middle, gate_up, lows) if keep else None
 
@@ -256,24 +256,24 @@ class Stack:
         gate, up = kept.gate_up[:, :width], kept.gate_up[:, width:]
         opened = torch.nn.functional.silu(gate)
         inner = opened * up
-        d_inner = d @ layer.down
+        d_inner = layer.down.backward(d)
         _low_rank_backward(d, inner, d_inner, kept.lows["down"], blocks, number, "down")
         d_gate_up = torch.empty_like(kept.gate_up)
         torch.mul(d_inner, opened, out=d_gate_up[:, width:])
         d_inner.mul_(up)
         torch.ops.aten.silu_backward.grad_input(d_inner, gate, grad_input=d_gate_up[:, :width])
         del opened, inner, d_inner
-        d_normed = d_gate_up @ layer.up
+        d_normed = layer.up.backward(d_gate_up)
         normed, inverse = self._norm(kept.middle, layer.norm_middle)
         _low_rank_backward(d_gate_up, normed, d_normed, kept.lows["up"], blocks, number, "up")
         del d_gate_up
         d = d + self._norm_backward(d_normed, kept.middle, inverse, layer.norm_middle)
-        d_attended = d @ layer.out
+        d_attended = layer.out.backward(d)
         _low_rank_backward(d, kept.attended, d_attended, kept.lows["out"], blocks, number, "out")
         d_qkv = self._attend_backward(d_attended, kept, tape.rows.pages)
         self._rotate(d_qkv, tape.rotation, back=True)
         normed, inverse = self._norm(kept.x, layer.norm_in)
-        d_rows = None if last else d_qkv @ layer.qkv
+        d_rows = None if last else layer.qkv.backward(d_qkv)
         _low_rank_backward(d_qkv, normed, d_rows, kept.lows["qkv"], blocks, number, "qkv")
         return d if d_rows is None else d.add_(self._norm_backward(d_rows, kept.x, inverse, layer.norm_in))
 
@@ -388,24 +388,25 @@ class Stack:
     def _weights(self, layer: int) -> _Layer:
         return self._kept[layer] if self._kept is not None else self._read(layer)
 
-    def _read(self, number: int) -> _Layer:
+    def _read(self, number: int, *, packed: bool = False) -> _Layer:
         """The weights of a layer, dequantised."""
         import torch
 
         layer = self._model.model.layers[number]
 
-        def matrix(group: str) -> Tensor:
-            parts = [_dequantised(layer.get_submodule(name)).to(self.dtype) for name in self.groups[group].modules]
-            return torch.cat(parts) if len(parts) > 1 else parts[0]
+        def matrix(group: str) -> Matrix:
+            parts = [layer.get_submodule(name) for name in self.groups[group].modules]
+            weights = [dequantised(part).to(self.dtype) for part in parts]
+            biases = [part.bias.detach().to(self.dtype) for part in parts if part.bias is not None]
+            return Matrix(torch.cat(weights) if len(parts) > 1 else weights[0], torch.cat(biases) if biases else None,
+                          packed=packed)
 
-        biases = [layer.get_submodule(name).bias for name in self.groups["qkv"].modules]
-        bias = None if biases[0] is None else torch.cat([part.detach().to(self.dtype) for part in biases])
-        return _Layer(matrix("qkv"), matrix("out"), matrix("up"), matrix("down"), bias,
+        return _Layer(matrix("qkv"), matrix("out"), matrix("up"), matrix("down"),
                       layer.input_layernorm.weight.detach().to(self.dtype),
                       layer.post_attention_layernorm.weight.detach().to(self.dtype))
 
     def _bytes(self) -> int:
-        """Of all dequantised linear layers."""
+        """Of all dequantised linear layers, in one layout."""
         values: int = sum(group.inputs * sum(group.outputs) for group in self.groups.values())
         return int(self.layers * values * self.dtype.itemsize)
 
@@ -428,16 +429,6 @@ def unsupported(model: Any) -> str | None:
     if next(model.parameters()).device.type != "cpu":
         return "it lies on a GPU, where the fused step was not run"
     return None
-
-
-def _dequantised(module: Any) -> Tensor:
-    """The weight of a linear layer, (outputs, inputs), of an NF4 one as bitsandbytes multiplies with it."""
-    state = getattr(module.weight, "quant_state", None)
-    if state is None:
-        return module.weight.detach()  # type: ignore[no-any-return]
-    from bitsandbytes.functional import dequantize_4bit
-
-    return dequantize_4bit(module.weight.data, state)  # type: ignore[no-any-return]
 
 
 def _available() -> int:

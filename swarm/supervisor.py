@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from rostok.errors import ModelError
+from rostok.swarm.admission import smaller
 from rostok.swarm.deadline import Deadline, TimeIsUp, fitting, seconds_per_expert
 from rostok.swarm.jobs import JobRow, JobTable
 from rostok.swarm.local import Death, Hand
@@ -303,11 +304,12 @@ class _Schedule:
         return slot.outside % _OUTSIDE == 0
 
     def _shrink(self, slot: _Slot) -> bool:
-        """Try fewer adapters at once. False when there is but one."""
-        if slot.plan.together == 1:
+        """Try less at once. False when nothing is left to try."""
+        plan = smaller(slot.plan, slot.plan.pass_tokens)
+        if plan is None:
             return False
-        slot.plan = Plan(together=slot.plan.together // 2, pass_tokens=slot.plan.pass_tokens)
-        self._tell(f"{slot.name}: {slot.plan.together} at once from now on")
+        slot.plan = plan
+        self._tell(f"{slot.name}: {plan.together} at once from now on, in passes of {plan.pass_tokens} tokens")
         return True
 
     # ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,8 +6,8 @@
         work.step()
 
 It reads pages and checkpoints from a `Desk`, delivers what it makes there, and says what happens in messages. A job that
-cannot be trained is told as such, and the others go on. Whatever it does not understand goes through: then the process
-dies, and the schedule finds out whose fault it was.
+cannot be trained is told as such, and the others go on. Whatever it does not understand goes through, and so does a lack
+of memory: then the process dies, and the schedule finds out whose fault it was, or how much less to try.
 """
 
 from __future__ import annotations
@@ -116,16 +116,8 @@ class Work:
         if self._trainer is None:
             self._by_reference(next(iter(self._tasks.values())))
             return
-        started, step, reason = time.monotonic(), None, ""
-        try:
-            step = self._trainer.step()
-        except (MemoryError, RuntimeError) as error:
-            if not admission.out_of_memory(error):
-                raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        if step is None:  # and with the error its traceback is gone, which held all that the step had allocated
-            self._shrink(reason)
-            return
+        started = time.monotonic()
+        step = self._trainer.step()
         seconds = time.monotonic() - started
         self._steps, self._tokens, self._since = self._steps + step.jobs, self._tokens + step.tokens, self._since + 1
         for task in self._tasks.values():
@@ -249,30 +241,6 @@ class Work:
                 raise
             return 0.0
         return tokens / max(1e-6, time.monotonic() - started)
-
-    def _shrink(self, error: str) -> None:
-        """A step ran out of memory: begin again from the checkpoints, with less at once."""
-        rows = max(sum(sorted(map(len, task.job.pages))[-task.job.settings.pages_per_step:]) for task in self._tasks.values())
-        now = Plan(together=min(self.plan.together, len(self._tasks)), pass_tokens=self.plan.pass_tokens)
-        plan = admission.smaller(now, rows)
-        tasks, self._tasks, self._trainer = list(self._tasks.values()), {}, None
-        gc.collect()
-        if plan is None:
-            for task in tasks:
-                self.say(Ended(name=task.command.name, done=False, reason=f"one adapter, {now.pass_tokens} tokens at a time, "
-                               f"does not fit in the memory ({error}). Close other programs, or lower "
-                               "training.rank or training.max_tokens with --set."))
-            self._trainer = self._fresh()
-            return
-        self.plan, self._trainer = plan, None
-        self._trainer = self._fresh()
-        for place, task in enumerate(tasks):
-            if place < plan.together:
-                self._enter(task.command, task.job)
-            else:
-                self.say(Returned(name=task.command.name, reason="the memory was not enough for so many at once"))
-        self.say(Planned(plan=plan, note=f"the memory was not enough; now {plan.together} at once, passes of {plan.pass_tokens} "
-                         "tokens"))
 
     def _tell_progress(self, now: bool) -> None:
         moment = time.monotonic()

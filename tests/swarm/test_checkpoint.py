@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rostok.errors import StorageError
-from rostok.swarm.checkpoint import checkpoint, latest, opened, store, sweep
+from rostok.swarm.checkpoint import checkpoint, latest, store, sweep
 from rostok.swarm.fused import State
 
 
@@ -36,7 +36,6 @@ def test_the_last_two_are_kept_and_the_last_is_read(part: Path) -> None:
     assert sorted(path.name for path in part.iterdir()) == [
         f"checkpoint-00000{step}.{kind}" for step in (20, 30) for kind in ("json", "safetensors")]
     assert same(latest(part, "origin"), state(30))
-    assert same(opened(checkpoint("origin", state(7))), state(7))
 
 
 def _shorter(path: Path) -> None:

@@ -12,6 +12,7 @@ from peft import PeftModel
 
 from rostok.errors import ModelError
 from rostok.swarm.loss import next_token_loss
+from rostok.swarm.matrix import Matrix, can_pack
 from rostok.swarm.stack import FAMILIES, Block, Rows, Stack, unsupported
 
 PAGES = [(0, 17), (17, 40), (40, 43)]
@@ -19,6 +20,7 @@ PAGES = [(0, 17), (17, 40), (40, 43)]
 
 def _by_hand(stack: Stack, adapter: Any, tokens: torch.Tensor) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of three pages by the hand-written step, as PEFT names them."""
+    adapter.begin(torch.full_like(adapter.parameters, torch.nan).detach())
     hidden, tape = stack.forward(Rows(tokens, PAGES, [Block(adapter, 0, len(tokens))]))
     places = torch.tensor([place for start, end in PAGES for place in range(start, end - 1)])
     loss, d = next_token_loss(hidden[places], tokens[places + 1], stack.head)
@@ -77,12 +79,28 @@ def test_the_loss_of_chunks_is_that_of_all_rows_at_once(monkeypatch: pytest.Monk
     wanted = torch.nn.functional.cross_entropy(hidden @ head.t(), targets)
     wanted.backward()
     with torch.no_grad():
-        loss, gradient = next_token_loss(hidden, targets, head)
+        loss, gradient = next_token_loss(hidden, targets, Matrix(head))
         assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
         assert torch.allclose(gradient, hidden.grad, atol=1e-6)
-        assert torch.isfinite(next_token_loss(hidden * 1e4, targets, head)[0])
+        assert torch.isfinite(next_token_loss(hidden * 1e4, targets, Matrix(head))[0])
         hidden[3] = torch.nan
-        assert torch.isnan(next_token_loss(hidden, targets, head)[0])
+        assert torch.isnan(next_token_loss(hidden, targets, Matrix(head))[0])
+
+
+@pytest.mark.skipif(not can_pack(torch.bfloat16), reason="oneDNN has no bf16 products on this processor")
+def test_packed_products_are_the_plain_ones_bit_for_bit_however_many_rows() -> None:
+    """Prevents: another rounding on the fast way, and rows whose result depends on how many there are."""
+    rows = 37
+    weight, bias = torch.randn(96, 64).bfloat16(), torch.randn(96).bfloat16()
+    x, d, add = torch.randn(rows, 64).bfloat16(), torch.randn(rows, 96).bfloat16(), torch.randn(rows, 96).bfloat16()
+    plain, packed = Matrix(weight, bias), Matrix(weight, bias, packed=True)
+    bare = Matrix(weight), Matrix(weight, packed=True)
+    assert torch.equal(plain.forward(x), packed.forward(x))
+    assert torch.equal(bare[0].forward(x, add), bare[1].forward(x, add))
+    assert torch.equal(plain.backward(d), packed.backward(d))
+    for part in (slice(0, 1), slice(5, 36)):
+        assert torch.equal(packed.forward(x)[part], packed.forward(x[part]))
+        assert torch.equal(packed.backward(d)[part], packed.backward(d[part]))
 
 
 def test_weights_read_again_at_every_layer_give_the_same(tiny_base: Callable[[str], Any]) -> None:

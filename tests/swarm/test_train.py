@@ -47,10 +47,10 @@ def test_training_after_measuring_still_learns_and_gives_the_base_back(frozen: F
 
 def test_the_fused_step_learns_what_the_reference_learns(frozen: FrozenBase, tmp_path: Path) -> None:
     """Prevents: a loss, gradient, clip, schedule or order of pages that differs from the reference's on the 4-bit base."""
-    texts = [f"{TEXT} The {name} stands where the {name} stood yesterday." for name in ("lamp", "oar", "step", "sail", "bowl",
-                                                                                      "roof", "eye", "heron")]
-    pages = frozen.page_tokens([Page(spec=i, kind="composed", author="code", text=text) for i, text in enumerate(texts)], 64)
-    settings = TrainingSettings(epochs=3, rank=8, warmup_steps=2, learning_rate=1e-3)
+    dice, words = torch.Generator().manual_seed(3), frozen.tokens(TEXT * 3)
+    # From readable to random: each step's loss is another, so that another order would show.
+    pages = [words[: 8 * i] + torch.randint(20_000, (64 - 8 * i,), generator=dice).tolist() for i in range(8)]
+    settings = TrainingSettings(epochs=1.5, rank=8, warmup_steps=2, learning_rate=1e-3, pages_per_step=2)
     job = Job("one", pages, settings, 7)
     stack = Stack(frozen.model)
     adapter = stack.adapter(settings.rank, settings.alpha)
@@ -59,8 +59,9 @@ def test_the_fused_step_learns_what_the_reference_learns(frozen: FrozenBase, tmp
     (fused,) = train(frozen, [job], settings, lambda job: tmp_path / "fused")
     assert isinstance(fused, Trained)
     assert len(reference.curve) == len(fused.curve) == 6
+    assert max(point.loss for point in fused.curve) > 1.2 * min(point.loss for point in fused.curve)
     for one, other in zip(reference.curve, fused.curve, strict=True):
-        assert other.loss == pytest.approx(one.loss, rel=0.04)  # bf16, two implementations: 0.2% before the first step
+        assert other.loss == pytest.approx(one.loss, rel=0.02)
 
 
 def test_a_job_that_cannot_be_trained_leaves_the_others_alone(frozen: FrozenBase, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_the_weights_are_those_of_bitsandbytes(frozen: FrozenBase) -> None:
     rows = torch.randn(5, stack.width).bfloat16()
     module = frozen.model.model.layers[3].self_attn.q_proj
     with torch.inference_mode():
-        assert torch.equal(module(rows), rows @ stack._read(3).qkv[: module.out_features].t())
+        assert torch.equal(module(rows), stack._read(3).qkv.forward(rows)[:, : module.out_features])
 
 
 @pytest.mark.parametrize("layers", ["all", 1])
@@ -117,7 +118,7 @@ def test_the_folder_loads_merges_and_converts(tiny_base: Callable[[str], Any], m
     with torch.no_grad():
         plain = model(input_ids=tokens[None]).logits[0]
         merged = PeftModel.from_pretrained(model, tmp_path).merge_and_unload()(input_ids=tokens[None]).logits[0]
-        wanted = hidden @ stack.head.t()
+        wanted = stack.head.forward(hidden)
     assert torch.allclose(merged, wanted, atol=1e-3)
     assert not torch.allclose(plain, wanted, atol=1e-1)
     export_adapter(tmp_path, tmp_path / "adapter.gguf", model.config.to_dict())

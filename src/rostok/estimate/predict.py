@@ -40,7 +40,7 @@ class Estimate(Record):
 
     Attributes:
         sampled: tokens that the model writes for the corpora. trained: tokens that the experts are trained on.
-        measuring: share of all seconds in which every expert is measured on every seed; it grows with the square of them.
+        measuring: share of all seconds in which experts are measured, on their own seed and some others.
     """
 
     seeds: int
@@ -152,6 +152,7 @@ def _groups(settings: Settings) -> Iterator[int]:
 
 
 def _measuring(settings: Settings, pace: Pace, held_out: int) -> float:
-    """Seconds of measuring every model on every seed's held-out pages and probes."""
+    """Seconds of measuring the base on every seed's held-out pages and probes, and every expert on its own and some others'."""
     seeds, swarm, read = settings.author.count, pace.swarm, min(settings.probes.matrix_pages, max(1, held_out))
-    return (seeds + 1) * (seeds * (swarm.probe_s + read * swarm.read_s) + swarm.general_s) + seeds * swarm.card_s
+    cells = seeds + seeds * min(seeds, 1 + settings.probes.others)
+    return cells * (swarm.probe_s + read * swarm.read_s) + (seeds + 1) * swarm.general_s + seeds * swarm.card_s

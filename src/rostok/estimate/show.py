@@ -40,7 +40,7 @@ def show(estimate: Estimate, books: Sequence[Estimate], pace: Pace, console: Con
         table.add_row(f"{row.seeds:,}", *(about + duration(stage.seconds) for stage in row.stages), about + duration(row.seconds),
                       amount(row.disk_bytes), amount(row.memory_mib * 2**20))
     console.print(table)
-    for note in (*warnings(estimate, pace), *measuring_notes(estimate, books), *pace.notes):
+    for note in (*warnings(estimate, pace), *pace.notes):
         console.print(Text(f"· {note}"))
 
 
@@ -52,7 +52,7 @@ def as_json(estimate: Estimate, books: Sequence[Estimate], pace: Pace) -> dict[s
         **_plain(estimate), "seconds_low": round(estimate.seconds * low, 1), "seconds_high": round(estimate.seconds * high, 1),
         "books": [{"books": row.seeds, **_plain(row)} for row in books],
         "rates": rates(pace),
-        "warnings": list(warnings(estimate, pace)), "notes": [*measuring_notes(estimate, books), *pace.notes],
+        "warnings": list(warnings(estimate, pace)), "notes": list(pace.notes),
         "pace": pace.model_dump(mode="json", exclude={"notes"}),
     }
 
@@ -78,14 +78,6 @@ def warnings(estimate: Estimate, pace: Pace) -> tuple[str, ...]:
     if pace.room_bytes and estimate.disk_bytes > pace.room_bytes:
         found.append(f"{amount(estimate.disk_bytes)} of disk are needed, {amount(pace.room_bytes)} are free here.")
     return tuple(found)
-
-
-def measuring_notes(estimate: Estimate, books: Sequence[Estimate]) -> tuple[str, ...]:
-    """A word about measuring every expert on every seed, where it takes most of the time."""
-    row = next((row for row in (estimate, *books) if row.measuring > 0.5), None)
-    if row is None:
-        return ()
-    return (f"Every expert is measured on every seed: with {row.seeds:,} of them that is {row.measuring:.0%} of the time.",)
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ from rostok.errors import RunError
 from rostok.models import Base
 from rostok.records import file_digest, read_jsonl, read_record, write_atomic
 from rostok.runs import Run
+from rostok.seeds.library import Library
 from rostok.seeds.record import Seed
 from rostok.swarm import registry
 from rostok.swarm.records import Expert, Splice
@@ -116,7 +117,7 @@ def test_what_is_there_is_not_made_again(run: Run, base: Base) -> None:
     assert merge(run, (one.id, two.title), base, Merge()) == made and run.registry.read_bytes() == whole
     for broken in (grown, whole[:-40]):  # killed before, and while, the line was written; or training wrote its own
         run.registry.write_bytes(broken)
-        registry.restore(run)
+        registry.write(run, Library(run.seeds).seeds(), base)
         assert run.registry.read_bytes() == whole
     assert (run.experts / made.name / "splice.json").stat().st_mtime_ns == stamp
     (run.experts / made.name / "adapter.gguf").write_bytes(b"rotten")
@@ -145,7 +146,7 @@ def test_a_kill_leaves_whole_splices_only(run: Run, base: Base) -> None:
             splice = read_record(folder / "splice.json", Splice)
             assert registry.read(run, splice.expert(), base).rank == 10
             assert file_digest(folder / "adapter.gguf") == splice.gguf_sha256
-    registry.restore(run)
+    registry.write(run, Library(run.seeds).seeds(), base)
     made = [merge(run, names, base, Merge(weights=(1.0, number / 8))).name for number in range(1, 9)]
     assert sorted(expert.seed for expert in experts(run) if expert.operator and expert.seed in made) == sorted(made)
     assert len({expert.seed for expert in experts(run)}) == len(experts(run))
