@@ -48,7 +48,7 @@ def next_token_loss(hidden: Tensor, targets: Tensor, head: Matrix) -> tuple[Tens
     return total / count, gradient.mul_(1.0 / count)
 
 
-def distillation_loss(hidden: Tensor, taught: Tensor, targets: Tensor, head: Tensor,
+def distillation_loss(hidden: Tensor, taught: Tensor, targets: Tensor, head: Matrix,
                       weight: float = 1.0) -> tuple[Tensor, Tensor]:
     """Mean over these rows of weight · KL(teacher || student) + (1 - weight) · next-token loss, and its gradient.
 
@@ -74,8 +74,8 @@ def distillation_loss(hidden: Tensor, taught: Tensor, targets: Tensor, head: Ten
     chunks = -(-count // (_CHUNK // 2))  # two sets of logits at one time
     size = -(-count // chunks)
     for at in range(0, count, size):
-        logits, wanted = hidden[at : at + size] @ head.t(), targets[at : at + size, None]
-        teacher = taught[at : at + size] @ head.t()
+        logits, wanted = head.forward(hidden[at : at + size]), targets[at : at + size, None]
+        teacher = head.forward(taught[at : at + size])
         for top in range(0, len(logits), _BLOCK):
             part, which = logits[top : top + _BLOCK], wanted[top : top + _BLOCK]
             student = torch.log_softmax(part.float(), dim=-1)
@@ -86,5 +86,5 @@ def distillation_loss(hidden: Tensor, taught: Tensor, targets: Tensor, head: Ten
             difference = student.exp_().sub_(shares, alpha=weight)
             difference.scatter_add_(1, which, torch.full(which.shape, weight - 1.0))
             part.copy_(difference)
-        torch.mm(logits, head, out=gradient[at : at + size])
+        gradient[at : at + size] = head.backward(logits)
     return total / count, gradient.mul_(1.0 / count)

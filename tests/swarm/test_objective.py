@@ -20,6 +20,7 @@ from rostok.seeds.library import Library
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.fused import Ended, FusedTrainer, Job, State
 from rostok.swarm.loss import distillation_loss, next_token_loss
+from rostok.swarm.matrix import Matrix
 from rostok.swarm.messages import Ended as Told
 from rostok.swarm.messages import Message, Plan, Take
 from rostok.swarm.reference import train_reference
@@ -78,20 +79,20 @@ def test_loss_and_gradient_are_those_of_autograd(weight: float, monkeypatch: pyt
     wanted = weight * apart + (1 - weight) * torch.nn.functional.cross_entropy(hidden @ head.t(), targets)
     wanted.backward()
     with torch.no_grad():
-        loss, gradient = distillation_loss(hidden, teacher, targets, head, weight)
+        loss, gradient = distillation_loss(hidden, teacher, targets, Matrix(head), weight)
         assert float(loss) == pytest.approx(float(wanted.detach()), rel=1e-5)
         assert torch.allclose(gradient, hidden.grad, atol=1e-6)
-        assert torch.isfinite(distillation_loss(hidden * 1e4, teacher * 1e4, targets, head, weight)[0])
+        assert torch.isfinite(distillation_loss(hidden * 1e4, teacher * 1e4, targets, Matrix(head), weight)[0])
         hidden[3] = torch.nan
-        assert torch.isnan(distillation_loss(hidden, teacher, targets, head, weight)[0])
-    assert float(distillation_loss(teacher, teacher, targets, head)[0]) == pytest.approx(0, abs=1e-5)
+        assert torch.isnan(distillation_loss(hidden, teacher, targets, Matrix(head), weight)[0])
+    assert float(distillation_loss(teacher, teacher, targets, Matrix(head))[0]) == pytest.approx(0, abs=1e-5)
 
 
 def test_without_a_teacher_the_mixture_is_the_next_token_loss() -> None:
     """Prevents: two losses that go by the same name and differ."""
     hidden, head, targets = torch.randn(40, 16).bfloat16(), torch.randn(90, 16).bfloat16(), torch.randint(90, (40,))
-    one = next_token_loss(hidden, targets, head)
-    other = distillation_loss(hidden, torch.randn(40, 16).bfloat16(), targets, head, 0.0)
+    one = next_token_loss(hidden, targets, Matrix(head))
+    other = distillation_loss(hidden, torch.randn(40, 16).bfloat16(), targets, Matrix(head), 0.0)
     assert float(other[0]) == pytest.approx(float(one[0]), rel=1e-5)
     assert torch.allclose(one[1], other[1], atol=1e-3)
 
