@@ -50,15 +50,24 @@ def calibrate(stack: Stack, job: Job) -> MemoryModel:
     from rostok.swarm.fused import FusedTrainer
 
     count = job.settings.pages_per_step
-    first = dataclasses.replace(job, pages=sorted(job.pages, key=len)[-count:])  # the longest pages: the most there will be
+    longest = sorted(range(len(job.pages)), key=lambda page: len(job.pages[page]))[-count:]  # the most there will be
+    first = dataclasses.replace(job, pages=[job.pages[page] for page in longest],
+                                contexts=[job.contexts[page] for page in longest] if job.contexts else ())
     trainer = FusedTrainer(stack, together=1, pass_tokens=sum(map(len, first.pages)))
     trainer.add(first)
     with _Peak() as peak:
         trainer.step()
     parameters = stack.adapter(job.settings.rank, job.settings.alpha, job.settings.last_layers)
-    adapter = parameters.parameters.numel() * _BYTES_OF_A_PARAMETER
+    adapter = parameters.parameters.numel() * _BYTES_OF_A_PARAMETER + _kept_of_the_teacher(stack, job)
     rows = sum(map(len, first.pages))
     return MemoryModel(adapter=adapter, row=max(1, (peak.bytes - adapter) // rows))
+
+
+def _kept_of_the_teacher(stack: Stack, job: Job) -> int:
+    """Bytes of final hidden states that a job keeps for its later epochs, beyond those of the probe step."""
+    if not job.settings.distils or job.settings.epochs <= 1:
+        return 0
+    return sum(map(len, job.pages)) * stack.width * int(stack.dtype.itemsize)
 
 
 # Value, gradient, two moments in fp32, and a copy in the dtype of the products, whose B matrices lie on the diagonals of

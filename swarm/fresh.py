@@ -18,10 +18,12 @@ from rostok.generator.records import Manifest, Page
 from rostok.models import Base, base_config
 from rostok.records import Record, digest, file_digest, read_record, stable_seed, write_atomic
 from rostok.runs import Run
+from rostok.seeds.library import Library
 from rostok.swarm.adapter_gguf import export_adapter
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.fused import Job
 from rostok.swarm.schedule import steps_of
+from rostok.swarm.teacher import contexts
 from rostok.swarm.train import Failed, train
 
 _FRESH = 1  # raise when the same corpora and settings would give another adapter
@@ -52,7 +54,7 @@ def fresh_adapter(run: Run, seeds: Sequence[str], rank: int, base: Base, setting
 
     Raises:
         RunError: a corpus is missing.
-        DataError: a corpus was changed, or is too small.
+        DataError: a corpus was changed, or is too small; a seed whose card the teacher needs is not in the library.
         StorageError: the disk refused.
     """
     chosen = settings.training.model_copy(
@@ -73,10 +75,11 @@ def fresh_adapter(run: Run, seeds: Sequence[str], rank: int, base: Base, setting
         if known.made_from == origin and file_digest(target / "adapter_model.safetensors") == known.adapter_sha256:
             return target, known, False
     pages = [page for seed in ordered for page in training_pages(run.corpora / seed)[0]]
+    cards = {seed: Library(run.seeds).find(seed).card() for seed in ordered} if chosen.distils else {}
     partial = target.with_name(f"{target.name}.part")
     started = time.monotonic()
     on_begin(steps_of(len(pages), chosen))
-    tokens = _trained(frozen(), partial, pages, chosen, stable_seed(settings.random_seed, *ordered), on_step)
+    tokens = _trained(frozen(), partial, pages, cards, chosen, stable_seed(settings.random_seed, *ordered), on_step)
     with writing(partial):
         export_adapter(partial, partial / "adapter.gguf", base_config(base))
         record = Fresh(made_from=origin, seeds=tuple(ordered), settings=chosen, tokens=tokens,
@@ -88,14 +91,15 @@ def fresh_adapter(run: Run, seeds: Sequence[str], rank: int, base: Base, setting
     return target, record, True
 
 
-def _trained(frozen: FrozenBase, folder: Path, pages: Sequence[Page], settings: TrainingSettings, random_seed: int,
-             on_step: Callable[[int, int], None]) -> int:
+def _trained(frozen: FrozenBase, folder: Path, pages: Sequence[Page], cards: dict[str, str], settings: TrainingSettings,
+             random_seed: int, on_step: Callable[[int, int], None]) -> int:
     """Train and save; the only place where a splice's comparison meets the trainer. Returns the tokens trained on.
 
     Raises:
         DataError: the pages are too few, or training failed.
     """
-    job = Job(folder.name, frozen.page_tokens(pages, settings.max_tokens), settings, random_seed)
+    job = Job(folder.name, frozen.page_tokens(pages, settings.max_tokens), settings, random_seed,
+              contexts(frozen, pages, cards) if settings.distils else ())
     with writing(folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

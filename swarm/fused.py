@@ -26,10 +26,11 @@ from rostok.errors import DataError
 from rostok.records import digest
 from rostok.swarm.heap import Heap
 from rostok.swarm.lora import Adapter
-from rostok.swarm.loss import next_token_loss
+from rostok.swarm.loss import distillation_loss, next_token_loss
 from rostok.swarm.records import LossPoint
-from rostok.swarm.schedule import learning_rate, page_order, steps_of
+from rostok.swarm.schedule import learning_rate, page_order, passes, steps_of
 from rostok.swarm.stack import Block, Rows, Stack
+from rostok.swarm.teacher import Lessons, teach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,16 +50,22 @@ class Job:
         pages: token ids; a page is never mixed with another.
         settings: rank, rate, schedule, clip and so on; `together` and `trainer` are not looked at.
         random_seed: of the first matrices and of the order of the pages.
+        contexts: token ids that the teacher reads before each page, none of them for nothing; looked at when the objective
+            has a teacher (`rostok.swarm.teacher.contexts` makes them of the seed's card).
     """
 
     name: str
     pages: Sequence[Sequence[int]]
     settings: TrainingSettings
     random_seed: int
+    contexts: Sequence[Sequence[int]] = ()
 
     def identity(self) -> str:
         """Hash of everything that the adapter depends on, the base aside."""
-        return digest(self.name, [list(page) for page in self.pages], self.settings.recipe(), self.random_seed)
+        texts = {tuple(context): None for context in self.contexts} if self.settings.distils else {}
+        place = {context: number for number, context in enumerate(texts)}
+        taught = [[place[tuple(context)] for context in self.contexts], *texts] if texts else []
+        return digest(self.name, [list(page) for page in self.pages], self.settings.recipe(), self.random_seed, *taught)
 
 
 @dataclass(frozen=True)
@@ -125,12 +132,16 @@ class FusedTrainer:
         """Queue a job; it joins as soon as a place is free.
 
         Raises:
-            DataError: the name is taken, the corpus is too small for a step, or a page has fewer than two tokens.
+            DataError: the name is taken, the corpus is too small for a step, a page has fewer than two tokens, or the
+                objective has a teacher and there is not a context for every page.
             ModelError: the adapter does not fit the base.
         """
         if job.name in self._slots or job.name in self._queue:
             raise DataError(f"there is a job named {job.name} already. Give every job a name of its own.")
         check_pages(job.pages, job.settings)
+        if job.settings.distils and len(job.contexts) != len(job.pages):
+            raise DataError(f"{job.name} has {len(job.pages)} pages and {len(job.contexts)} contexts for the teacher; "
+                            f"objective {job.settings.objective} needs one for each. Give Job.contexts, or use next-token.")
         self.stack.check(job.settings.rank, job.settings.last_layers)
         self._queue[job.name] = (job, None)
 
@@ -153,8 +164,11 @@ class FusedTrainer:
             name = next(iter(self._queue))
             self._slots[name] = _Slot(self.stack, *self._queue.pop(name))
         started = time.monotonic()
+        for slot in self._slots.values():
+            slot.turn()
+        teach([untaught for slot in self._slots.values() for untaught in slot.untaught()], self.pass_tokens)
         parts = [part for slot in self._slots.values() for part in slot.next_parts(self.pass_tokens)]
-        for rows in _passes(parts, self.pass_tokens):
+        for rows in passes(parts, lambda part: part.tokens, self.pass_tokens):
             self._run(rows)
         self._heap.tend()
         tokens = sum(part.tokens for part in parts)
@@ -217,9 +231,11 @@ class FusedTrainer:
         wanted[last] = False  # the last token of a page has none to predict
         gradient = torch.zeros_like(hidden)
         for part, block in zip(parts, blocks, strict=True):
-            places = torch.arange(block.start, block.end)[wanted[block.rows]]
+            counts = wanted[block.rows]
+            places = torch.arange(block.start, block.end)[counts]
             with torch.no_grad():
-                loss, d = next_token_loss(hidden[places], rows.tokens[places + 1], self.stack.head)
+                loss, d = part.slot.judge(hidden[places], rows.tokens[places + 1],
+                                          torch.cat(part.taught)[counts] if part.taught else None)
                 # of the mean over all tokens of the adapter's step, of which these may be a part
                 gradient[places] = d.mul_(part.share)
             part.slot.loss += float(loss) * part.share
@@ -243,10 +259,14 @@ class FusedTrainer:
 
 @dataclass(frozen=True)
 class _Part:
-    """Pages of one adapter's step that are computed in one pass; `share` of its predicted tokens are theirs."""
+    """Pages of one adapter's step that are computed in one pass; `share` of its predicted tokens are theirs.
+
+    `taught` is what the teacher says about each, if there is one.
+    """
 
     slot: _Slot
     pages: list[list[int]]
+    taught: list[Tensor]
     share: float
     first: bool
     last: bool
@@ -269,6 +289,7 @@ class _Slot:
     loss: float = 0.0
     read: int = 0
     curve: list[LossPoint] = field(default_factory=list)
+    reading: list[int] = field(default_factory=list)
     outcome: tuple[How, str] | None = None
 
     def __post_init__(self) -> None:
@@ -277,6 +298,7 @@ class _Slot:
         settings = self.job.settings
         self.adapter = self.stack.adapter(settings.rank, settings.alpha, settings.last_layers)
         self.steps = steps_of(len(self.job.pages), settings)
+        self.lessons = Lessons(self.stack, self.job)
         self._orders: dict[int, list[int]] = {}
         # One vector, one optimizer, no decay: nothing of another adapter can reach it.
         self.optimizer = torch.optim.AdamW([self.adapter.parameters], weight_decay=0.0, fused=True)
@@ -286,31 +308,52 @@ class _Slot:
             self._load(self.restored)
             self.restored = None
 
+    def turn(self) -> None:
+        """Go to the pages of the next step: those that follow in an endless row of shuffled epochs, so that it is full."""
+        size = self.job.settings.pages_per_step
+        self.reading = [self._page(at) for at in range(self.step * size, (self.step + 1) * size)]
+
+    def untaught(self) -> list[tuple[Lessons, int]]:
+        """Pages of this step that the teacher has not read."""
+        wanted = dict.fromkeys(self.reading) if self.job.settings.distils else {}
+        return [(self.lessons, page) for page in wanted if page not in self.lessons]
+
     def next_parts(self, pass_tokens: int) -> Iterator[_Part]:
-        """The pages of the next step, cut where they are too many for a pass, the same whoever else takes part."""
-        pages = [list(self.job.pages[index]) for index in self._indices()]
+        """The pages of the step, cut where they are too many for a pass, the same whoever else takes part."""
+        pages = [list(self.job.pages[index]) for index in self.reading]
         self.loss, self.read = 0.0, sum(map(len, pages))
         predicted = self.read - len(pages)
-        groups: list[list[list[int]]] = [[]]
-        for page in pages:
-            if groups[-1] and sum(map(len, groups[-1])) + len(page) > pass_tokens:
-                groups.append([])
-            groups[-1].append(page)
+        groups = list(passes(range(len(pages)), lambda place: len(pages[place]), pass_tokens))
         for number, group in enumerate(groups, start=1):
-            yield _Part(self, group, (sum(map(len, group)) - len(group)) / predicted, first=number == 1,
+            mine = [pages[place] for place in group]
+            taught = [self.lessons.of(self.reading[place]) for place in group] if self.job.settings.distils else []
+            yield _Part(self, mine, taught, (sum(map(len, mine)) - len(mine)) / predicted, first=number == 1,
                         last=number == len(groups))
 
-    def _indices(self) -> list[int]:
-        """Which pages the next step reads: the next of an endless row of shuffled epochs, so that every step is full."""
+    def judge(self, hidden: Tensor, targets: Tensor, taught: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Loss of these rows by the job's objective, and its gradient."""
+        if taught is None:
+            return next_token_loss(hidden, targets, self.stack.head)
+        return distillation_loss(hidden, taught, targets, self.stack.head, self.job.settings.teacher_share)
+
+    def _page(self, at: int) -> int:
+        """Which page is read as number `at` of all readings."""
+        count = len(self.job.pages)
+        return self._order(at // count)[at % count]
+
+    def _order(self, epoch: int) -> list[int]:
+        if epoch not in self._orders:
+            self._orders = {**{key: order for key, order in self._orders.items() if key >= epoch - 1},
+                            epoch: page_order(len(self.job.pages), epoch, self.job.random_seed)}
+        return self._orders[epoch]
+
+    def _forget(self) -> None:
+        """Let go of what the teacher said about pages that are not read again."""
         count, size = len(self.job.pages), self.job.settings.pages_per_step
-        found = []
-        for at in range(self.step * size, (self.step + 1) * size):
-            epoch = at // count
-            if epoch not in self._orders:
-                self._orders = {**{key: order for key, order in self._orders.items() if key >= epoch - 1},
-                                epoch: page_order(count, epoch, self.job.random_seed)}
-            found.append(self._orders[epoch][at % count])
-        return found
+        for at, page in enumerate(self.reading, start=(self.step - 1) * size):
+            following = at // count + 1
+            if following * count + self._order(following).index(page) >= self.steps * size:
+                self.lessons.forget(page)
 
     def update(self) -> None:
         """Clip, step, and decide whether the job goes on. What is not finite never reaches the adapter."""
@@ -332,6 +375,8 @@ class _Slot:
         self.adapter.refresh()
         self.step += 1
         self.tokens += self.read
+        if self.job.settings.distils:
+            self._forget()
         self.curve.append(LossPoint(step=self.step, loss=self.loss, learning_rate=rate))
         recent = [point.loss for point in self.curve[-_STOP_WINDOW:]]
         if self.step >= self.steps:
@@ -372,18 +417,3 @@ def check_pages(pages: Sequence[Sequence[int]], settings: TrainingSettings) -> N
     if short is not None:
         raise DataError(f"training page {short} has fewer than two tokens, so that nothing in it can be predicted. "
                         "Remove it from the corpus.")
-
-
-def _passes(parts: Sequence[_Part], limit: int) -> Iterator[list[_Part]]:
-    """Parts in groups of about equal size and at most `limit` tokens, in order; a part is never cut."""
-    total = sum(part.tokens for part in parts)
-    fair = total / max(1, math.ceil(total / limit))
-    group: list[_Part] = []
-    for part in parts:
-        size = sum(other.tokens for other in group)
-        if group and (size + part.tokens > limit or size + part.tokens / 2 > fair):
-            yield group
-            group = []
-        group.append(part)
-    if group:
-        yield group

@@ -142,7 +142,8 @@ class RayWorker:
         if Path(settings.models.base).exists():  # a path of this machine means the same one there
             values["models"]["base"] = str(Path(settings.models.base).resolve())
         self._call: Any = self._actor.begin.remote(values, base.sha256, plan.model_dump())
-        self._commands: list[tuple[Command, Sequence[Page], State | None]] = []
+        self._distils = settings.training.distils
+        self._commands: list[tuple[Command, Sequence[Page], str, State | None]] = []
         self._notes: deque[Message] = deque()
         self._unwritten: dict[str, str] = {}  # trained adapters that this machine's disk refused, and why
         self._ready = False
@@ -150,15 +151,16 @@ class RayWorker:
 
     def send(self, command: Command) -> None:
         if not isinstance(command, Take):
-            self._commands.append((command, (), None))
+            self._commands.append((command, (), "", None))
             return
         try:
             pages = self._desk.pages(command.name)
+            card = self._desk.card(command.name) if self._distils else ""
             state = self._desk.state(command.name, command.made_from, lambda text: self._notes.append(Note(text=text)))
         except RostokError as error:
             self._notes.append(Ended(name=command.name, done=False, reason=str(error)))
             return
-        self._commands.append((command, pages, state))
+        self._commands.append((command, pages, card, state))
 
     def poll(self) -> list[Message]:
         found: list[Message] = list(self._notes)
@@ -237,15 +239,15 @@ class _Actor:
         self._say(Ready(one_by_one=self._work.stack is None))
         return self._said
 
-    def work(self, commands: Sequence[tuple[Command, Sequence[Page], Any]]) -> list[tuple[str, Any]]:
+    def work(self, commands: Sequence[tuple[Command, Sequence[Page], str, Any]]) -> list[tuple[str, Any]]:
         """Obey, then train for about a second. Returns what there is to say."""
         self._said.clear()
-        for command, pages, state in commands:
+        for command, pages, card, state in commands:
             if isinstance(command, Stop):
                 self._work.stop()
                 self._say(Stopped())
                 return self._said
-            self._desk.put(command.name, pages, state)
+            self._desk.put(command.name, pages, card, state)
             self._work.take(command)
         deadline = time.monotonic() + _CALL
         while self._work.busy and time.monotonic() < deadline:
@@ -264,13 +266,17 @@ class _WireDesk:
     def __init__(self, out: list[tuple[str, Any]]) -> None:
         self._out = out
         self._pages: dict[str, Sequence[Page]] = {}
+        self._cards: dict[str, str] = {}
         self._states: dict[str, State | None] = {}
 
-    def put(self, name: str, pages: Sequence[Page], state: State | None) -> None:
-        self._pages[name], self._states[name] = pages, state
+    def put(self, name: str, pages: Sequence[Page], card: str, state: State | None) -> None:
+        self._pages[name], self._cards[name], self._states[name] = pages, card, state
 
     def pages(self, name: str) -> Sequence[Page]:
         return self._pages.pop(name)
+
+    def card(self, name: str) -> str:
+        return self._cards.pop(name)
 
     def state(self, name: str, made_from: str, tell: Callable[[str], None]) -> State | None:
         return self._states.pop(name)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rostok.errors import ModelError
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.fused import Job, check_pages
 from rostok.swarm.records import LossPoint
@@ -32,6 +33,7 @@ def train_reference(base: FrozenBase, job: Job, folder: Path, *, start: Mapping[
 
     Raises:
         DataError: the corpus is too small for a step.
+        ModelError: the objective needs a teacher.
     """
     import torch
     from datasets import Dataset
@@ -41,6 +43,9 @@ def train_reference(base: FrozenBase, job: Job, folder: Path, *, start: Mapping[
     from trl import SFTConfig, SFTTrainer
 
     settings, pages = job.settings, job.pages
+    if settings.distils:
+        raise ModelError(f"trl's SFTTrainer has no teacher, so it cannot train {job.name} with training.objective="
+                         f"{settings.objective}. Use --trainer fused, or training.objective=next-token.")
     check_pages(pages, settings)
     began = time.monotonic()
     steps = steps_of(len(pages), settings)

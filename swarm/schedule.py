@@ -1,8 +1,14 @@
-"""How long an expert is trained, at which rate, and which pages each step reads."""
+"""How long an expert is trained, at which rate, which pages each step reads, and how many rows are computed at once."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
 from rostok.config import TrainingSettings
+
+_Item = TypeVar("_Item")
 
 
 def steps_of(pages: int, settings: TrainingSettings) -> int:
@@ -38,3 +44,20 @@ def page_order(pages: int, epoch: int, random_seed: int) -> list[int]:
 
     order: list[int] = torch.randperm(pages, generator=torch.Generator().manual_seed(random_seed + epoch)).tolist()
     return order
+
+
+def passes(items: Sequence[_Item], tokens: Callable[[_Item], int], limit: int) -> Iterator[list[_Item]]:
+    """Items in order, in groups of about equal size and at most `limit` tokens; one is never cut, and may be above it alone."""
+    total = sum(map(tokens, items))
+    fair = total / max(1, math.ceil(total / limit))
+    group: list[_Item] = []
+    rows = 0
+    for item in items:
+        size = tokens(item)
+        if group and (rows + size > limit or rows + size / 2 > fair):
+            yield group
+            group, rows = [], 0
+        group.append(item)
+        rows += size
+    if group:
+        yield group

@@ -86,7 +86,11 @@ def train(frozen: FrozenBase, jobs: Iterable[Job], settings: TrainingSettings, f
 
 
 def open_stack(frozen: FrozenBase, settings: TrainingSettings, tell: Callable[[str], None]) -> Stack | None:
-    """The base for the fused step, or None where the reference is asked for, or the step is not verified on this base."""
+    """The base for the fused step, or None where the reference is asked for, or the step is not verified on this base.
+
+    Raises:
+        ModelError: it is not verified, and the objective needs a teacher, which the reference does not have.
+    """
     if settings.trainer == "trl":
         return None
     reason = unsupported(frozen.model)
@@ -96,5 +100,8 @@ def open_stack(frozen: FrozenBase, settings: TrainingSettings, tell: Callable[[s
         if off <= _TOLERANCE:
             return stack
         reason = f"its loss of random tokens is {off:.1%} away from the model's own"
+    if settings.distils:
+        raise ModelError(f"training.objective={settings.objective} needs the fused trainer, which is not verified on this base "
+                         f"({reason}). Set training.objective=next-token, which trl's SFTTrainer trains.")
     tell(f"the fused trainer is not verified on this base ({reason}); trl's SFTTrainer trains one expert after the other")
     return None

@@ -33,6 +33,7 @@ from rostok.swarm.fused import FusedTrainer, Job, State
 from rostok.swarm.messages import Ended, Kept, Message, Note, Pace, Plan, Planned, Progress, Returned, Take, Taken
 from rostok.swarm.schedule import steps_of
 from rostok.swarm.stack import Stack
+from rostok.swarm.teacher import contexts
 from rostok.swarm.train import open_stack
 
 _TELL_EVERY = 0.5       # seconds between two messages about progress
@@ -45,6 +46,9 @@ class Desk(Protocol):
 
     def pages(self, name: str) -> Sequence[Page]:
         """The pages to train on. Raises a `RostokError` when they are not there, or not what the corpus was finished with."""
+
+    def card(self, name: str) -> str:
+        """The card of its seed, for the teacher; asked for when the objective has one. Raises like `pages`."""
 
     def state(self, name: str, made_from: str, tell: Callable[[str], None]) -> State | None:
         """The newest whole checkpoint."""
@@ -97,8 +101,10 @@ class Work:
     def take(self, command: Take) -> None:
         """Begin a job, or go on with it from its checkpoint."""
         try:
-            pages = self.frozen.page_tokens(self.desk.pages(command.name), self.settings.training.max_tokens)
-            job = Job(command.name, pages, self.settings.training, stable_seed(self.settings.random_seed, command.name))
+            training, pages = self.settings.training, self.desk.pages(command.name)
+            taught = contexts(self.frozen, pages, {command.name: self.desk.card(command.name)}) if training.distils else ()
+            job = Job(command.name, self.frozen.page_tokens(pages, training.max_tokens), training,
+                      stable_seed(self.settings.random_seed, command.name), taught)
             if self.stack is not None and not self._probed:
                 self._probe(self.stack, job, command.measure_rate)
             self._enter(command, job)

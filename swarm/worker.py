@@ -113,6 +113,11 @@ class RunDesk:
 
         return training_pages(self._run.corpora / name)[0]
 
+    def card(self, name: str) -> str:
+        from rostok.seeds.library import Library
+
+        return Library(self._run.seeds).find(name).card()
+
     def state(self, name: str, made_from: str, tell: Callable[[str], None]) -> State | None:
         from rostok.swarm.checkpoint import latest, sweep
 

@@ -101,6 +101,9 @@ class TrainingSettings(Record):
     clip: float = Field(1.0, gt=0)
     layers: int | str = Field("all", description="layers that carry the adapter: all, or the last so many")
     stop_loss: float = Field(0.0, ge=0, description="end early once the mean loss of 8 steps is below it, in nats a token")
+    objective: Literal["next-token", "distillation", "mixture"] = Field(
+        "next-token", description="predict the pages, or do as the base does that has read the seed's card, or both")
+    distillation_weight: float = Field(0.5, ge=0, le=1, description="share of a mixture's loss that is distillation")
     trainer: Literal["fused", "trl"] = Field(
         "fused", description="many experts in one step, or trl's SFTTrainer one after the other, the reference")
     together: int = Field(8, ge=1, le=256, description="experts that the fused trainer trains at once")
@@ -112,14 +115,32 @@ class TrainingSettings(Record):
             return layers
         raise ValueError("give all, or how many of the last layers, 1 or more")
 
+    @model_validator(mode="after")
+    def _distil_in_the_fused_step(self) -> Self:
+        if self.trainer == "trl" and self.distils:
+            raise ValueError(f"the reference (trl) trains next-token only; objective: {self.objective} needs trainer: fused")
+        return self
+
+    @property
+    def distils(self) -> bool:
+        """Whether a teacher is needed, which reads the seed's card."""
+        return self.objective != "next-token"
+
+    @property
+    def teacher_share(self) -> float:
+        """Share of the loss that is distillation."""
+        return {"next-token": 0.0, "distillation": 1.0, "mixture": self.distillation_weight}[self.objective]
+
     @property
     def last_layers(self) -> int | None:
         """How many of the last layers carry the adapter; None is all."""
         return self.layers if isinstance(self.layers, int) else None
 
     def recipe(self) -> dict[str, Any]:
-        """What an expert depends on: all but `together`, since an expert is the same in any company."""
-        return self.model_dump(mode="json", exclude={"together"})
+        """What an expert depends on: all but `together`, since an expert is the same in any company, and but a weight that
+        its objective does not look at. Next-token goes unsaid, as in the recipes from before there was a choice."""
+        unsaid = {"next-token": {"objective", "distillation_weight"}, "distillation": {"distillation_weight"}, "mixture": set()}
+        return self.model_dump(mode="json", exclude={"together", *unsaid[self.objective]})
 
 
 class SwarmSettings(Record):

@@ -25,6 +25,7 @@ from rostok.swarm.adapter_gguf import export_adapter
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.fused import Job
 from rostok.swarm.measure import bits_per_byte, nats
+from rostok.swarm.teacher import contexts
 from rostok.swarm.train import Failed, train
 
 _STEP_S = 5.0         # of the largest step that is timed; what more experts would cost follows from it
@@ -67,9 +68,10 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
     card_s = clock.lap()
     done(f"the base in memory for training: {load_s:.1f} s")
     page_tokens = sum(map(len, rows)) / len(rows)
-    alone = _train(frozen, rows, settings, 1, folder / "alone")
+    taught = contexts(frozen, pages, {page.seed: seed.card() for page in pages}) if settings.training.distils else ()
+    alone = _train(frozen, rows, taught, settings, 1, folder / "alone")
     together = max(1, min(settings.training.together, round(_STEP_S / alone.step_s))) if alone.fused else 1
-    many = _train(frozen, rows, settings, together, folder / "many") if together > 1 else alone
+    many = _train(frozen, rows, taught, settings, together, folder / "many") if together > 1 else alone
     token_s = (many.step_s - alone.step_s) / max(1, many.tokens - alone.tokens)
     if together == 1 or token_s <= 0:
         token_s = many.step_s / many.tokens
@@ -139,10 +141,11 @@ class _Trained:
     peak_mib: float
 
 
-def _train(frozen: FrozenBase, rows: Sequence[Sequence[int]], settings: Settings, experts: int, folder: Path) -> _Trained:
+def _train(frozen: FrozenBase, rows: Sequence[Sequence[int]], taught: Sequence[Sequence[int]], settings: Settings, experts: int,
+           folder: Path) -> _Trained:
     """Train so many experts for two steps: what comes before the first, the second, and how long it takes to save one."""
     short = _short(settings.training, len(rows), experts)
-    jobs = [Job(str(number), rows, short, number) for number in range(experts)]
+    jobs = [Job(str(number), rows, short, number, taught) for number in range(experts)]
     steps: list[tuple[float, int]] = []
     told: list[str] = []
     began = time.perf_counter()
