@@ -44,7 +44,7 @@ test-ray: .venv/.installed-dev
 lint: .venv/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/mypy bench
+	MYPYPATH=bench $(BIN)/mypy bench
 
 check: lint test
 

@@ -92,12 +92,12 @@ def _rounded(value: float | None) -> float | None:
 
 def variants(objectives: Sequence[str], axes: Sequence[str], fixed: Sequence[str]) -> list[Variant]:
     """Every objective with every combination of the values that are varied."""
-    varied = []
+    varied: list[list[tuple[str, str]]] = []
     for axis in axes:
         key, _, values = axis.partition("=")
         varied.append([(key, value) for value in values.split(",")])
     found = []
-    for objective, *chosen in itertools.product(objectives, *varied):
+    for objective, chosen in itertools.product(objectives, itertools.product(*varied)):
         assignments = [f"training.objective={objective}", *fixed, *(f"{key}={value}" for key, value in chosen
                                                                     if not key.startswith("corpus.shares."))]
         settings = resolve(assignments=assignments)
