@@ -51,7 +51,7 @@ from rostok.swarm.fused import Job  # noqa: E402
 from rostok.swarm.train import Failed, train  # noqa: E402
 
 PAGE = Sampling(max_tokens=170, temperature=0.8, min_p=0.05)
-WAVE = 128         # prompts asked for at once
+WAVE = 16          # prompts asked for at once at least
 PER_PAGE = 110     # tokens of a page at least, from which the number of pages is reckoned
 STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}
 AUDIENCES = ("young children", "high school students", "college students", "researchers", "the general public")
@@ -112,10 +112,11 @@ def prompted(how: Callable[[Seed, int], tuple[str, str]], seed: Seed, engine: En
     tokens: list[list[int]] = []
     while sum(map(len, tokens)) < budget:
         requests = []
-        for number in range(asked, asked + WAVE):
+        wave = max(WAVE, round((budget - sum(map(len, tokens))) / PER_PAGE))
+        for number in range(asked, asked + wave):
             system, task = how(seed, number)
             requests.append(Request((Message("system", system), Message("user", task)), PAGE, seed=number, shared=1))
-        asked += WAVE
+        asked += wave
         for future in engine.submit_all(requests):
             text = trim(future.result().text)
             if len(text.split()) >= 20 and sum(map(len, tokens)) < budget:
