@@ -61,7 +61,7 @@ bench-estimate: .venv/.installed-dev
 	$(BIN)/python bench/estimate.py
 
 bench-swarm: .venv/.installed-dev
-	$(BIN)/python bench/swarm.py
+	$(BIN)/python bench/swarm.py $(ARGS)
 
 bench-objective: .venv/.installed-dev
 	$(BIN)/python bench/objective.py $(ARGS)

@@ -1,6 +1,7 @@
 """Tokens per second of the fused trainer beside trl's SFTTrainer, in one run on the same corpora and settings.
 
     make bench-swarm
+    make bench-swarm ARGS="--flat 100 --tokens 20000"     # time and memory from the first adapter to the last (35 minutes)
 
 Eight seeds made by code, each unfolded into composed pages and dialogues as `rostok corpus build` does it. (a) trl trains
 three of them one after another in one process, (b) two of them in fresh processes as a shell loop would, (c) this trainer
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,15 +173,52 @@ def child(mode: str, numbers: Sequence[int], folder: Path) -> dict[str, float]:
     return {**figures, "wall": time.perf_counter() - began}
 
 
+def flat(adapters: int, tokens: int) -> None:
+    """Train so many adapters on so many tokens each, and tell seconds an adapter and resident memory, ten by ten."""
+    import psutil
+
+    from rostok.swarm.base import FrozenBase
+    from rostok.swarm.fused import Job
+    from rostok.swarm.train import Trained, train
+
+    frozen = FrozenBase(find_base("embedded"))
+
+    def jobs() -> Iterator[Job]:
+        for place in range(adapters):
+            pages = frozen.page_tokens(corpus(place)[0], SETTINGS.max_tokens)
+            epochs = tokens / sum(map(len, pages))
+            yield Job(str(place), pages, SETTINGS.model_copy(update={"epochs": epochs}), 100 + place)
+
+    rows: list[dict[str, float]] = []
+    read, seconds = 0, 0.0  # of the adapters that ended since the last row; a step's time is shared by what each read in it
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, ended in enumerate(train(frozen, jobs(), SETTINGS, lambda job: Path(scratch) / job.name), start=1):
+            assert isinstance(ended, Trained), ended
+            read, seconds = read + ended.tokens, seconds + ended.seconds
+            if number % 10 == 0 or number == adapters:
+                rows.append({"adapters": number, "tok_s": round(read / seconds, 1),
+                             "mib": psutil.Process().memory_info().rss >> 20})
+                print(f"{number:4d} adapters   {rows[-1]['tok_s']:7.0f} tokens/s   {rows[-1]['mib']:6.0f} MiB", flush=True)
+                read, seconds = 0, 0.0
+    rates = [row["tok_s"] for row in rows]
+    print(json.dumps({"adapters": adapters, "tokens": tokens, "rows": rows,
+                      "spread": round(max(rates) / min(rates) - 1, 3), "last_to_first": round(rates[-1] / rates[0], 3)}))
+
+
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flat", type=int, default=0, metavar="ADAPTERS", help="train so many by this trainer alone")
+    parser.add_argument("--tokens", type=int, default=20_000, help="of each adapter, with --flat")
     parser.add_argument("--work", choices=("trl", "fused"))
     parser.add_argument("--jobs", type=int, nargs="*", default=[])
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     if arguments.work:
         work(arguments.work, arguments.jobs, arguments.folder)
+        return
+    if arguments.flat:
+        flat(arguments.flat, arguments.tokens)
         return
     from rostok.machine import processor, usable_cores
 
