@@ -10,11 +10,9 @@ A thread is saved once a turn is whole (`durability="exit"`), so a stopped answe
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any, TypedDict
 
 from langchain_core.runnables import RunnableConfig
@@ -25,16 +23,17 @@ from langgraph.runtime import Runtime
 from rostok.config import Settings
 from rostok.embedder import Embedder
 from rostok.engines.open import open_engine
-from rostok.engines.protocol import Engine, Message, Request, Sampling
+from rostok.engines.protocol import Engine, Message
 from rostok.ensemble.index import index
 from rostok.ensemble.memory import Memory, Remembered
-from rostok.ensemble.prompt import HISTORY, compose
+from rostok.ensemble.prompt import HISTORY
 from rostok.ensemble.registry import admit
 from rostok.ensemble.router import Route, Router, calibrate
+from rostok.ensemble.speak import Speaker
 from rostok.ensemble.threads import open_threads
 from rostok.errors import RunError
 from rostok.models import find_base, find_embedder
-from rostok.records import Record, stable_seed
+from rostok.records import Record
 from rostok.runs import Run
 from rostok.seeds.library import Library
 from rostok.swarm.records import Expert
@@ -105,7 +104,8 @@ class Ensemble:
                        **{seed.id: seed.title for seed in Library(run.seeds).seeds()}}
         self.skipped = list(skipped)
         self.read_memories = read_memories
-        self.sampling = Sampling(max_tokens=max_tokens, temperature=0.3, dry=0.8)
+        self.speaker = Speaker(engine, self.experts, self.titles, settings.ensemble, settings.random_seed,
+                               max_tokens=max_tokens)
         self.graph = self._build().compile(checkpointer=threads)
 
     def ask(self, question: str, thread: str, on_text: Callable[[str], None] | None = None,
@@ -189,38 +189,22 @@ class Ensemble:
 
     def _speak(self, question: str, route: Route, earlier: Sequence[Remembered] = (),
                turns: Sequence[Mapping[str, str]] = (), on_text: Callable[[str], None] | None = None) -> Answer:
-        started = time.monotonic()
-        seed, note = route.seed, ""
-        if seed is not None and seed not in self.experts:
-            note = f"the expert “{self.title(seed)}” does not serve, so the base answers"
-            seed = None
-        memories: list[Remembered] = []
-        if self.read_memories:
-            if seed is not None:
-                found = [page for one in self.experts[seed].seeds  # a splice speaks for the seeds of all its parents
-                         for page in self.memory.pages(question, one, self.title(one), self.settings.router.memories)]
-                memories += sorted(found, key=lambda page: -page.similarity)[: self.settings.router.memories]
-            memories += earlier
-        history = [Message(turn["role"], turn["content"]) for turn in turns]
-        messages, used = compose(self.engine, question, history, memories, self.sampling.max_tokens)
-        request = Request(messages=messages, sampling=self.sampling, adapter=seed,
-                          seed=stable_seed(self.settings.random_seed, question))
-        # The pieces change threads here: a caller's mistake in `on_text` must not stop the engine's own thread.
-        pieces: SimpleQueue[str | None] = SimpleQueue()
-        future = self.engine.submit(request, pieces.put)
-        future.add_done_callback(lambda _: pieces.put(None))
-        try:
-            while (piece := pieces.get()) is not None:
-                if on_text is not None:
-                    on_text(piece)
-            completion = future.result()
-        except BaseException:  # Ctrl-C too: the engine stops working on it
-            future.cancel()
-            raise
+        spoken = self.speaker.speak(
+            question, route, [Message(turn["role"], turn["content"]) for turn in turns],
+            [*self._pages(question, route), *earlier], on_text=on_text)
+        seed = spoken.experts[0] if spoken.experts else None
         return Answer(
-            text=completion.text.strip(), seed=seed, title=self.title(seed), score=route.score,
-            threshold=route.threshold, memories=tuple(used), tokens=completion.tokens,
-            seconds=round(time.monotonic() - started, 3), finish=completion.finish, note=note)
+            text=spoken.text, seed=seed, title=self.title(seed), score=route.score, threshold=route.threshold,
+            memories=spoken.memories, tokens=spoken.tokens, seconds=spoken.seconds, finish=spoken.finish, note=spoken.note)
+
+    def _pages(self, question: str, route: Route) -> list[Remembered]:
+        """The nearest pages of those who are about to speak; a splice speaks for the seeds of all its parents."""
+        if not self.read_memories:
+            return []
+        count = self.settings.router.memories
+        names = [one for name, _ in self.speaker.speakers(route) for one in self.experts[name].seeds]
+        found = [page for name in names for page in self.memory.pages(question, name, self.title(name), count)]
+        return sorted(found, key=lambda page: -page.similarity)[:count]
 
     def check_pin(self, pin: str | None) -> None:
         """Raises `RunError` when nobody is meant by `pin`, or more than one."""
@@ -261,6 +245,7 @@ def open_ensemble(run: Run, settings: Settings, *, read_memories: bool = True,
         calibration = calibrate(run, settings, memory, seeds)
         router = Router(memory, settings.router, calibration.threshold)
         with open_engine(base, settings.models, sequences=_SEQUENCES) as engine:
-            serving.load(engine)
+            serving.load(engine, settings.ensemble)
             yield Ensemble(run, settings, engine, embedder, memory, router, serving.experts, threads=threads,
-                           skipped=serving.skipped, read_memories=read_memories, max_tokens=max_tokens)
+                           skipped=serving.skipped, read_memories=read_memories and settings.ensemble.retrieval,
+                           max_tokens=max_tokens)

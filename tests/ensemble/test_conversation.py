@@ -131,7 +131,7 @@ def test_stopped_answer_stops_the_engine(ensemble: Ensemble, monkeypatch: pytest
 
     before = ensemble.engine.decoded_tokens
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ensemble, "sampling", replace(ensemble.sampling, max_tokens=300))
+        patch.setattr(ensemble.speaker, "sampling", replace(ensemble.speaker.sampling, max_tokens=300))
         ensemble.ask("Tell me a very long story.", "stopped engine", stop)
     ensemble.ask("What does the drone do?", "stopped engine")  # waits for what the engine is still at
     assert ensemble.engine.decoded_tokens - before < 30
