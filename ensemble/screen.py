@@ -9,7 +9,6 @@ from __future__ import annotations
 import colorsys
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -69,16 +68,17 @@ class Screen:
 
 
 class Answering:
-    """An answer as it comes; use it as a context, which ends with the answer as it is to stay."""
+    """An answer as it comes. `open` is called when it is known who speaks, `close` when the answer is to stay as it is."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._text, self._drawn = console, "", 0.0
+        self._console, self._text, self._drawn, self._opened = console, "", 0.0, False
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop") if console.is_terminal else None
 
-    def __enter__(self) -> Answering:
+    def open(self) -> None:
+        """Make room for the words."""
+        self._opened = True
         if self._live is not None:
             self._live.start()
-        return self
 
     def piece(self, text: str) -> None:
         """The next words."""
@@ -92,7 +92,10 @@ class Answering:
             self._live.update(Text("\n").join(lines[-max(1, self._console.height - 2) :]), refresh=True)
             self._drawn = time.monotonic()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """The whole answer, as Markdown where there is a terminal."""
+        if not self._opened:
+            return
         if self._live is None:
             self._console.out("" if self._text.endswith("\n") else "\n", end="", highlight=False)
             return

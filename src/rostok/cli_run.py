@@ -79,11 +79,11 @@ def prepare_process(settings: Settings | None = None) -> None:
     prepare(allow_network=any(map(names_a_hub_model, (settings.models.base, settings.models.embedder))))
 
 
-def open_console() -> Console:
+def open_console(*, stderr: bool = False) -> Console:
     """The terminal, without guesses at what in a text might be a number or a path."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, stderr=stderr)
 
 
 def command_line() -> str:
