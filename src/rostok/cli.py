@@ -41,6 +41,7 @@ from rostok.cli_run import (
     writing_run,
 )
 from rostok.cli_seeds import seeds_app
+from rostok.cli_serve import serve
 from rostok.cli_swarm import swarm_app
 from rostok.errors import RostokError
 
@@ -57,6 +58,7 @@ corpus_app.command("score", epilog="Example: rostok corpus score runs/demo my-bo
 _app.add_typer(swarm_app, name="swarm")
 cli_jobs.register(swarm_app)
 _app.command("estimate", epilog="Example: rostok estimate --profile night --pages 500")(estimate)
+_app.command("serve", epilog="Example: rostok serve runs/demo")(serve)
 
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Grow what fits, and have stopped by then, such as 07:00.")]
 Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
