@@ -170,7 +170,7 @@ def test_vectors_of_other_texts_are_noticed(ready: Run, seeds: list[Seed], embed
     with Memory(ready.memory, embedder) as memory:
         keys = memory.known("pages")
         texts, vectors = memory.stored("pages", keys)
-        collection = memory._collections["pages"]
+        collection = memory.store._collections["pages"]
         collection.update(ids=keys, embeddings=-vectors)
         assert not memory.sound()
     assert index(ready, seeds, embedder) == 36
