@@ -140,7 +140,7 @@ class Answering:
                 answer = speak(said, lambda route: tell(Begun(route)), taken.stop)
                 self._count(answer, time.monotonic() - started)
                 tell(answer)
-            except BaseException as error:  # noqa: BLE001  # it belongs to whoever asked
+            except BaseException as error:  # it belongs to whoever asked
                 if refused(error).status >= 500:
                     log.error("an answer failed", exc_info=error)
                 tell(error)

@@ -116,7 +116,7 @@ class Guard:
         self._check_origin(scope, headers)
         client = scope.get("client")
         self.rate.take(client[0] if client else "unknown")
-        self._check_credentials(scope["path"], headers)
+        self._check_credentials(scope, headers)
         if scope["method"] in ("POST", "PUT", "PATCH"):
             _check_type(headers)
 
@@ -140,11 +140,13 @@ class Guard:
         if site not in ("none", "same-origin") and not follows_a_link:
             raise Refusal(403, "pages of other sites may not ask this server.", "foreign_origin")
 
-    def _check_credentials(self, path: str, headers: dict[str, list[str]]) -> None:
+    def _check_credentials(self, scope: Scope, headers: dict[str, list[str]]) -> None:
+        path = scope["path"]
         if path in PUBLIC or path.startswith(PUBLIC_BELOW):
             return
         given = headers.get("authorization", [])
         if len(given) == 1 and self.door.admits(given[0]):
+            scope["rostok.trusted"] = True  # whoever has the token is who wrote the notes
             return
         if self.door.key is None and path.startswith(OPEN_ON_LOOPBACK):
             return

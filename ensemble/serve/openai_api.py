@@ -66,7 +66,7 @@ class OpenAI:
         asked = chat_request(await body(request))
         if asked.messages[-1].role != "user" or not asked.messages[-1].message().content.strip():
             raise bad("the last message must be the user's, and not empty.", "messages")
-        speak = self._speak(asked)
+        speak = self._speak(asked, notes=request.scope.get("rostok.trusted", False))
         chunks = _Chunks(self.desk)
         if asked.stream:
             stream = self.desk.answering.stream(speak)
@@ -84,7 +84,7 @@ class OpenAI:
         vectors = await self.desk.answering.call(self.desk.ensemble.embedder.embed, asked.texts())
         if asked.dimensions not in (None, vectors.shape[1]):
             raise bad(f"'dimensions': the vectors have {vectors.shape[1]}; leave it out.", "dimensions")
-        tokens = sum(self.desk.tokens_of(text) for text in asked.texts())
+        tokens = await self.desk.answering.call(self.desk.ensemble.embedder.count, asked.texts())
         return JSONResponse({
             "object": "list", "model": EMBEDDER, "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             "data": [{"object": "embedding", "index": place,
@@ -92,20 +92,25 @@ class OpenAI:
                       if asked.encoding_format == "base64" else np.round(vector.astype(float), 7).tolist()}
                      for place, vector in enumerate(vectors)]})
 
-    def _speak(self, asked: ChatRequest) -> Speaks:
-        """The question to the ensemble. Raises `Refusal` 404 for a model that is not served."""
+    def _speak(self, asked: ChatRequest, *, notes: bool) -> Speaks:
+        """The question to the ensemble. Raises `Refusal` 404 for a model that is not served.
+
+        Args:
+            notes: whether the answer may read what the user asked to be remembered: another user of the machine may not.
+        """
         ensemble, pin = self.desk.ensemble, None
         if asked.model != AUTO:
             face = self.desk.faces.called(asked.model)
             if face is None:
                 raise no_model(asked.model)
             pin = face.seed or BASE
-        sampling = asked.sampling(ensemble.sampling, ensemble.engine.context)
+        sampling = asked.sampling(ensemble.speaker.sampling, ensemble.engine.context)
         messages = [one.message() for one in asked.messages]
         mixing = asked.rostok.mixing if asked.rostok is not None else None
 
         def speak(on_text: Callable[[str], None], on_route: Callable[[Route], None], stop: threading.Event) -> Answer:
-            return ensemble.reply(messages, on_text, on_route, pin, sampling=sampling, mixing=mixing, stop=stop, seed=asked.seed)
+            return ensemble.reply(messages, on_text, on_route, pin, sampling=sampling, mixing=mixing, stop=stop, seed=asked.seed,
+                                  notes=notes)
 
         return speak
 
@@ -146,7 +151,7 @@ class _Chunks:
                     yield self._chunk(item.seed, {}, _finish(item), self.desk.told(item))
                     if usage:
                         yield _event(self._object("chat.completion.chunk", item.seed, {"choices": [], "usage": _usage(item)}))
-        except Exception as error:  # noqa: BLE001  # the status is sent already, so the client hears of it in the stream
+        except Exception as error:  # the status is sent already, so the client hears of it in the stream
             if not begun:
                 raise
             yield _event(refused(error).body())

@@ -16,7 +16,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 
 from rostok import __version__
-from rostok.engines.protocol import Message
+from rostok.config import Mixing
+from rostok.engines.protocol import Message, Sampling
 from rostok.ensemble.answer import BASE, Answer
 from rostok.ensemble.router import Route
 from rostok.ensemble.serve.answering import Begun, Speaks
@@ -33,12 +34,43 @@ Talk = AsyncGenerator[Begun | str | Answer, None]
 
 
 class Ask(Words):
-    """A question in a conversation. `again`: answer the last question anew; this one is then not read."""
+    """A question in a conversation. `again`: replace the last turn; without a question by another answer to its own."""
 
     question: Question = ""
     pin: str | None = Field(None, max_length=200)
-    mixing: Literal["one", "adapters", "tokens", "judge"] | None = None
+    mixing: Mixing | None = None
     again: bool = False
+    retrieval: bool | None = None
+
+
+class Said(Words):
+    """A message of a conversation that the caller keeps."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Question
+
+
+class Drawing(Words):
+    """How tokens are drawn: see `Sampling`."""
+
+    max_tokens: int = Field(ge=1)
+    temperature: float = Field(ge=0, le=2)
+    min_p: float = Field(ge=0, le=1)
+    top_p: float = Field(gt=0, le=1)
+    repetition_penalty: float = Field(ge=0.5, le=2)
+    dry: float = Field(ge=0, le=10)
+    stop: list[str] = Field(max_length=16)
+
+
+class Replying(Words):
+    """The last of these messages is answered; nothing is kept."""
+
+    messages: list[Said] = Field(min_length=1, max_length=500)
+    pin: str | None = Field(None, max_length=200)
+    mixing: Mixing | None = None
+    retrieval: bool | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    sampling: Drawing | None = None
 
 
 class Comparing(Words):
@@ -73,9 +105,16 @@ class Noting(Words):
 
 
 class Forgetting(Words):
-    """What to forget: an id, or words."""
+    """What to forget: an id or words; a list holds ids alone."""
 
-    what: str = Field(min_length=1, max_length=4000)
+    what: Annotated[str, Field(min_length=1, max_length=4000)] | Annotated[list[str], Field(min_length=1, max_length=10_000)]
+
+
+class Recalling(Words):
+    """What bears on a question."""
+
+    question: Question
+    count: int = Field(5, ge=1, le=50)
 
 
 class Talks:
@@ -89,14 +128,15 @@ class Talks:
         one = "/api/conversations/{thread}"
         return [
             Path("/api/run", self.run), Path("/api/route", self.route, methods=["POST"]),
-            Path("/api/compare", self.compare, methods=["POST"]),
+            Path("/api/compare", self.compare, methods=["POST"]), Path("/api/reply", self.reply, methods=["POST"]),
+            Path("/api/recall", self.recall, methods=["POST"]),
             Path("/api/conversations", self.list), Path("/api/conversations", self.begin, methods=["POST"]),
             Path(one, self.get), Path(one, self.delete, methods=["DELETE"]),
             Path(f"{one}/ask", self.ask, methods=["POST"]), Path(f"{one}/stop", self.stop, methods=["POST"]),
             Path(f"{one}/fork", self.fork, methods=["POST"]), Path(f"{one}/drop", self.drop, methods=["POST"]),
             Path(f"{one}/title", self.rename, methods=["POST"]),
             Path("/api/notes", self.notes), Path("/api/notes", self.remember, methods=["POST"]),
-            Path("/api/forget", self.forget, methods=["POST"]),
+            Path("/api/found", self.found, methods=["POST"]), Path("/api/forget", self.forget, methods=["POST"]),
         ]
 
     async def run(self, request: Request) -> Response:
@@ -106,6 +146,8 @@ class Talks:
             "name": self.ensemble.run.folder.resolve().name, "theme": self.ensemble.settings.theme, "version": __version__,
             "base": self.ensemble.engine.name, "experts": [face.told() for face in desk.faces.serving],
             "seeds": [{**desk.faces.of(seed).told(), "place": desk.map.seeds.get(seed)} for seed in desk.seeds],
+            "starters": {seed.id: seed.name(seed.walk()[0].source) for seed in desk.seeds.values()},
+            "cards": {seed: expert.model_dump(mode="json") for seed, expert in self.ensemble.experts.items()},
             "pages": desk.map.pages, "skipped": list(self.ensemble.skipped), "mixing": self.ensemble.settings.ensemble.mixing,
             "titles": self.ensemble.titles, "threshold": self.ensemble.router.threshold})
 
@@ -120,9 +162,24 @@ class Talks:
 
         def speak(on_text: Callable[[str], None], on_route: Callable[[Route], None], stop: threading.Event) -> Answer:
             return self.ensemble.ask(asked.question, thread, on_text, on_route, asked.pin, mixing=asked.mixing, stop=stop,
-                                     again=asked.again)
+                                     again=asked.again, retrieval=asked.retrieval)
 
         told = self._told(self.desk.answering.stream(speak, thread), asked.question)
+        return EventStream(await unless_gone(request, anext(told)), told)
+
+    async def reply(self, request: Request) -> Response:
+        """One answer to a conversation that the caller keeps; the events of `ask`."""
+        asked = await read(request, Replying)
+        drawing = None if asked.sampling is None else asked.sampling.model_dump()
+        sampling = None if drawing is None else Sampling(**{**drawing, "stop": tuple(drawing["stop"])})
+        messages = [Message(one.role, one.content) for one in asked.messages]
+        self.ensemble.check_pin(asked.pin)
+
+        def speak(on_text: Callable[[str], None], on_route: Callable[[Route], None], stop: threading.Event) -> Answer:
+            return self.ensemble.reply(messages, on_text, on_route, asked.pin, sampling=sampling, mixing=asked.mixing, stop=stop,
+                                       seed=asked.seed, retrieval=asked.retrieval)
+
+        told = self._told(self.desk.answering.stream(speak), messages[-1].content)
         return EventStream(await unless_gone(request, anext(told)), told)
 
     async def stop(self, request: Request) -> Response:
@@ -249,6 +306,18 @@ class Talks:
         if not asked.text.strip():
             raise bad("the note is empty.", "text")
         return JSONResponse({"id": await self.desk.answering.call(self.ensemble.remember, asked.text)}, 201)
+
+    async def found(self, request: Request) -> Response:
+        """What forgetting would erase."""
+        asked = await read(request, Forgetting)
+        found = await self.desk.answering.call(self.ensemble.found, asked.what)
+        return JSONResponse(found.model_dump(mode="json"))
+
+    async def recall(self, request: Request) -> Response:
+        """Notes, words and pages that bear on a question."""
+        asked = await read(request, Recalling)
+        found = await self.desk.answering.call(self.ensemble.recall, asked.question, asked.count)
+        return JSONResponse({"remembered": [one.model_dump(mode="json") for one in found]})
 
     async def forget(self, request: Request) -> Response:
         """Erase notes and turns."""

@@ -137,12 +137,7 @@ def serve(run: Run, settings: Settings, address: Address, tell: Callable[[str], 
 
 async def _serve(ensemble: Ensemble, door: Door, limits: Limits, listening: socket.socket, ready: Callable[[], None]) -> int:
     """Returns the signal that ended it."""
-    desk = Desk(ensemble, limits.places)
-    server = _Server(desk, uvicorn.Config(
-        build(desk, door, limits), http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-        proxy_headers=False, server_header=False, date_header=True, limit_concurrency=_CONNECTIONS, timeout_keep_alive=15,
-        timeout_graceful_shutdown=_GRACE, h11_max_incomplete_event_size=32 << 10))
-    told: list[int] = []
+    server, told = make(ensemble, door, limits), list[int]()
 
     def end(number: int) -> None:
         server.force_exit = server.should_exit  # the second time at once
@@ -157,7 +152,16 @@ async def _serve(ensemble: Ensemble, door: Door, limits: Limits, listening: sock
     return told[0] if told else 0
 
 
-class _Server(uvicorn.Server):
+def make(ensemble: Ensemble, door: Door, limits: Limits) -> Server:
+    """The server, not yet at work: `await made.serve(sockets=[…])`."""
+    desk = Desk(ensemble, limits.places)
+    return Server(desk, uvicorn.Config(
+        build(desk, door, limits), http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
+        proxy_headers=False, server_header=False, limit_concurrency=_CONNECTIONS, timeout_keep_alive=15,
+        timeout_graceful_shutdown=_GRACE, h11_max_incomplete_event_size=32 << 10))
+
+
+class Server(uvicorn.Server):
     """uvicorn, which stops the answers in the making before it waits for their connections."""
 
     def __init__(self, desk: Desk, config: uvicorn.Config) -> None:

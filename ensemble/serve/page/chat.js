@@ -36,24 +36,17 @@ export async function open(thread, turn) {
 export async function send() {
   const question = $("#question").value.trim();
   if (!question || state.busy) return;
-  const place = state.editing;
+  const place = state.editing, last = place !== null && place === state.turns.length - 1;
   $("#question").value = "";
   grow();
   edit(null);
-  if (place !== null) await rewind(place);
-  await ask(question, false);
-}
-
-/** Take the conversation back to before a turn: the last one is dropped, an earlier one makes a branch. */
-async function rewind(place) {
-  if (place === state.turns.length - 1) {
-    await api.post(`/api/conversations/${state.thread}/drop`);
-    state.turns.pop();
-  } else {
+  if (last) state.turns.pop();  // replaced on the server in the same step as the new answer is kept
+  else if (place !== null) {    // an earlier question: a conversation of its own
     state.thread = place > 0 ? (await api.post(`/api/conversations/${state.thread}/fork`, { upto: place })).thread : null;
     state.turns = state.turns.slice(0, place);
   }
   draw();
+  await ask(question, last);
 }
 
 export async function again() {
@@ -63,7 +56,8 @@ export async function again() {
   await ask(last.question, true);
 }
 
-async function ask(question, repeated) {
+/** Ask; `replaces`: the new turn takes the place of the last one. */
+async function ask(question, replaces) {
   state.busy = new AbortController();
   $("#empty").hidden = true;
   const place = state.turns.length;
@@ -77,7 +71,7 @@ async function ask(question, repeated) {
   try {
     state.thread ??= (await api.post("/api/conversations")).thread;
     history.replaceState(null, "", `#c=${state.thread}`);
-    const body = repeated ? { again: true } : { question };
+    const body = { question, again: replaces };
     if (state.pin) body.pin = state.pin;
     let answer = null, html = "";
     for await (const [kind, data] of api.events(`/api/conversations/${state.thread}/ask`, body, state.busy.signal)) {
@@ -108,7 +102,7 @@ async function ask(question, repeated) {
     words.classList.remove("coming");
     const told = error.status ? error.message : t(text.length ? "lost" : "gone");
     item.append(el("p", { class: "problem", role: "alert", text: told }),
-      el("div", { class: "acts" }, button("again", t("retry"), () => { item.previousSibling.remove(); item.remove(); retry(question, repeated); })));
+      el("div", { class: "acts" }, button("again", t("retry"), () => { item.previousSibling.remove(); item.remove(); retry(question); })));
   } finally {
     state.busy = null;
     buttons();
@@ -117,14 +111,14 @@ async function ask(question, repeated) {
 }
 
 /** What was kept of a broken answer decides whether the question is asked again or its answer made anew. */
-async function retry(question, repeated) {
+async function retry(question) {
   const kept = await api.get(`/api/conversations/${state.thread}`).catch(() => null);
   state.turns = kept?.said ?? [];
   draw();
   const there = state.turns.at(-1)?.question === question;
   if (there) state.turns.pop();
   draw();
-  await ask(question, there || (repeated && there));
+  await ask(question, there);
 }
 
 /** Stop the answer in the making; what was said is kept. */
