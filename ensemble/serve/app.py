@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rostok.ensemble.serve.desk import Desk
 from rostok.ensemble.serve.files import Files
@@ -53,14 +53,17 @@ class _Counted:
         self.app, self.desk = app, desk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def counted(message: dict[str, object]) -> None:
+        async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = scope.get("route")
                 path = route.path if isinstance(route, Path) else "other"
                 self.desk.metrics.requests.labels(path, str(message["status"])).inc()
             await send(message)
 
-        await self.app(scope, receive, counted)
+        try:
+            await self.app(scope, receive, counted)
+        except Exception as error:  # Starlette has answered with 500, and raises it again for whoever logs
+            log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
@@ -78,5 +81,4 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return refused(error).response()

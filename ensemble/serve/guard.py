@@ -88,6 +88,7 @@ class Guard:
     def __init__(self, app: ASGIApp, door: Door, limits: Limits, on_refused: Callable[[int], None] = lambda status: None) -> None:
         self.app, self.door, self.limits, self.on_refused = app, door, limits, on_refused
         self.rate = Rate(limits.rate, limits.burst)
+        self._busy = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, read the body, answer."""
@@ -96,17 +97,26 @@ class Guard:
             return
         if scope["type"] != "http":  # websockets: nobody speaks them here
             return
-        armed = _armed(send)
+        self._busy += 1
         try:
+            await self._answer(scope, receive, _armed(send))
+        finally:
+            self._busy -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if self._busy > self.limits.requests:
+                raise Refusal(503, f"{self.limits.requests} requests are in work, which is the most at once. Ask again in a "
+                                   "moment.", "overloaded", headers={"retry-after": "2"})
             self._check(scope)
             body = await self._body(scope, receive)
         except Refusal as refusal:
             self.on_refused(refusal.status)
-            await refusal.response()(scope, receive, armed)
+            await refusal.response()(scope, receive, send)
             return
         except _Left:
             return
-        await self.app(scope, _replay(body, receive), armed)
+        await self.app(scope, _replay(body, receive), send)
 
     # ── the checks ──────────────────────────────────────────────────────────────────────────────────────────
 

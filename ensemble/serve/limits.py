@@ -20,6 +20,7 @@ class Limits:
         rate: requests a second that one address may go on with.
         burst: requests that it may send at once.
         places: answers in the making at once, those that wait for the engine among them.
+        requests: in work at once, of whatever kind.
     """
 
     body: int = 256 << 10
@@ -27,6 +28,7 @@ class Limits:
     rate: float = 20.0
     burst: int = 100
     places: int = 64
+    requests: int = 256
 
 
 class Rate:

@@ -14,17 +14,18 @@ class Metrics:
     """The figures of one server."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        own = {"registry": self.registry}
-        self.requests = Counter("rostok_requests", "Requests answered.", ("path", "status"), **own)
-        self.refused = Counter("rostok_refused", "Requests that the guard has turned away.", ("status",), **own)
-        self.answers = Counter("rostok_answers", "Answers given.", ("expert", "finish"), **own)
-        self.tokens = Counter("rostok_tokens", "Tokens, read and written.", ("kind",), **own)
-        self.active = Gauge("rostok_answers_active", "Answers in the making.", **own)
-        self.first = Histogram("rostok_first_text_seconds", "From the question to the first text.", buckets=_SECONDS, **own)
-        self.seconds = Histogram("rostok_answer_seconds", "From the question to the end of the answer.", buckets=_SECONDS, **own)
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.requests = Counter("rostok_requests", "Requests answered.", ("path", "status"), registry=registry)
+        self.refused = Counter("rostok_refused", "Requests that the guard has turned away.", ("status",), registry=registry)
+        self.answers = Counter("rostok_answers", "Answers given.", ("expert", "finish"), registry=registry)
+        self.tokens = Counter("rostok_tokens", "Tokens, read and written.", ("kind",), registry=registry)
+        self.active = Gauge("rostok_answers_active", "Answers in the making.", registry=registry)
+        self.first = Histogram("rostok_first_text_seconds", "From the question to the first text.", buckets=_SECONDS,
+                               registry=registry)
+        self.seconds = Histogram("rostok_answer_seconds", "From the question to the end of the answer.", buckets=_SECONDS,
+                                 registry=registry)
 
     def text(self) -> bytes:
         """All of them in Prometheus' format."""

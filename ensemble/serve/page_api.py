@@ -43,6 +43,12 @@ class Ask(Words):
     retrieval: bool | None = None
 
 
+class Pinning(Words):
+    """Whom somebody wants to answer."""
+
+    pin: str | None = Field(max_length=200)
+
+
 class Said(Words):
     """A message of a conversation that the caller keeps."""
 
@@ -129,7 +135,7 @@ class Talks:
         return [
             Path("/api/run", self.run), Path("/api/route", self.route, methods=["POST"]),
             Path("/api/compare", self.compare, methods=["POST"]), Path("/api/reply", self.reply, methods=["POST"]),
-            Path("/api/recall", self.recall, methods=["POST"]),
+            Path("/api/recall", self.recall, methods=["POST"]), Path("/api/pin", self.pin, methods=["POST"]),
             Path("/api/conversations", self.list), Path("/api/conversations", self.begin, methods=["POST"]),
             Path(one, self.get), Path(one, self.delete, methods=["DELETE"]),
             Path(f"{one}/ask", self.ask, methods=["POST"]), Path(f"{one}/stop", self.stop, methods=["POST"]),
@@ -144,7 +150,7 @@ class Talks:
         desk = self.desk
         return JSONResponse({
             "name": self.ensemble.run.folder.resolve().name, "theme": self.ensemble.settings.theme, "version": __version__,
-            "base": self.ensemble.engine.name, "experts": [face.told() for face in desk.faces.serving],
+            "experts": [face.told() for face in desk.faces.serving],
             "seeds": [{**desk.faces.of(seed).told(), "place": desk.map.seeds.get(seed)} for seed in desk.seeds],
             "starters": {seed.id: seed.name(seed.walk()[0].source) for seed in desk.seeds.values()},
             "cards": {seed: expert.model_dump(mode="json") for seed, expert in self.ensemble.experts.items()},
@@ -166,6 +172,11 @@ class Talks:
 
         told = self._told(self.desk.answering.stream(speak, thread), asked.question)
         return EventStream(await unless_gone(request, anext(told)), told)
+
+    async def pin(self, request: Request) -> Response:
+        """Whether somebody, and only one, is meant."""
+        self.ensemble.check_pin((await read(request, Pinning)).pin)
+        return JSONResponse({"known": True})
 
     async def reply(self, request: Request) -> Response:
         """One answer to a conversation that the caller keeps; the events of `ask`."""

@@ -28,23 +28,16 @@ from rostok.ensemble.serve.app import build
 from rostok.ensemble.serve.desk import Desk
 from rostok.ensemble.serve.guard import LOOPBACK, Door
 from rostok.ensemble.serve.limits import Limits
+from rostok.ensemble.serving import Serving, serving_file
 from rostok.errors import ConfigError
-from rostok.records import Record, write_atomic
+from rostok.records import write_atomic
 from rostok.runs import Run
 
 PORT = 8321
 SEQUENCES = 16        # answers that the engine computes side by side; who comes later waits for a token's time or more
 _SHORTEST_KEY = 16
-_CONNECTIONS = 256    # open at once; more are answered with 503 before they are read
+_CONNECTIONS = 1024   # open at once, idle ones too; more are answered with 503 before they are read
 _GRACE = 2            # seconds that connections have to take what was said
-
-
-class Serving(Record):
-    """serve.json: where the owner of a run answers."""
-
-    address: str
-    token: str
-    pid: int
 
 
 @dataclass(frozen=True)
@@ -207,11 +200,6 @@ def _known(run: Run, serving: Serving) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-def serving_file(run: Run) -> Path:
-    """serve.json of a run."""
-    return run.folder / "serve.json"
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,16 +32,17 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the last event, or until nobody listens."""
         gone = asyncio.ensure_future(_left(receive))
-        coming: asyncio.Future[str] | None = None
+        coming: asyncio.Future[str | None] | None = None
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await _part(send, self.first)
             while True:
                 coming = coming or asyncio.ensure_future(_next(self.told))
-                done, _ = await asyncio.wait({coming, gone}, timeout=_BEAT, return_when=asyncio.FIRST_COMPLETED)
-                if gone in done:
+                waited: list[asyncio.Future[Any]] = [coming, gone]
+                await asyncio.wait(waited, timeout=_BEAT, return_when=asyncio.FIRST_COMPLETED)
+                if gone.done():
                     return
-                if coming not in done:
+                if not coming.done():
                     await _part(send, ": still here\n\n")
                     continue
                 piece, coming = coming.result(), None
@@ -63,8 +64,9 @@ class EventStream(Response):
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     """What the work gives; cancelled when the client leaves. Raises `Gone`."""
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_left(request.receive))
+    waited: list[asyncio.Future[Any]] = [task, gone]
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise Gone
         return task.result()

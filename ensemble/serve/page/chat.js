@@ -12,6 +12,7 @@ import { compare } from "./compare.js";
 export function draw() {
   $("#log").replaceChildren(...state.turns.flatMap((turn, place) => [asked(turn.question, place), answered(turn, place)]));
   $("#empty").hidden = state.turns.length > 0 || state.busy !== null;
+  buttons();
   $("#title").textContent = state.title || t("untitled");
   document.title = state.title ? `${state.title} · Rostok` : `Rostok · ${state.run.name}`;
 }
@@ -63,7 +64,7 @@ async function ask(question, replaces) {
   const place = state.turns.length;
   const words = el("div", { class: "words coming" }), text = document.createTextNode(""), name = el("div", { class: "name" },
     el("span", { text: t("thinking") }));
-  const item = colour(el("li", { class: "answered" }, name, words), null);
+  const item = colour(el("li", { class: "answered fresh" }, name, words), null);
   words.append(text);
   $("#log").append(asked(question, place), item);
   bottom();

@@ -6,7 +6,12 @@ let ending = () => {};
 
 export function begin() {
   $("#dialog-close").addEventListener("click", () => $("#dialog").close());
-  $("#dialog").addEventListener("close", () => { ending(); ending = () => {}; $("#dialog-body").replaceChildren(); });
+  $("#dialog").addEventListener("close", () => {
+    if ($("#dialog").open) return;  // the event comes late: another one is open already
+    ending();
+    ending = () => {};
+    $("#dialog-body").replaceChildren();
+  });
   $("#dialog").addEventListener("click", (event) => { if (event.target === $("#dialog")) $("#dialog").close(); });
 }
 

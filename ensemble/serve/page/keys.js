@@ -24,7 +24,7 @@ export function begin({ theme }) {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") { escape(event); return; }
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || box.isOpen()) return;
-    if (event.target.closest("input, textarea, select") || localStorage.getItem(OFF)) return;
+    if (event.target.closest("input, textarea, select")?.checkVisibility() || localStorage.getItem(OFF)) return;
     const does = single[event.key];
     if (does) { event.preventDefault(); does(); }
   });

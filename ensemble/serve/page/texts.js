@@ -119,3 +119,7 @@ export function translate(root = document) {
   }
   for (const node of root.querySelectorAll("[data-hint]")) node.placeholder = t(node.dataset.hint);
 }
+
+/** Texts that one of the languages lacks; for the tests. */
+export const missing = () => Object.values(TEXTS).flatMap((one) => Object.values(TEXTS).flatMap((other) =>
+  Object.keys(other).filter((key) => !(key in one))));

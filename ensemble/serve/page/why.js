@@ -60,7 +60,7 @@ const best = (route) => route.seed ?? Object.keys(route.scores)[0] ?? null;
 
 function votes(route) {
   const all = Object.entries(route.scores), total = all.reduce((sum, [, weight]) => sum + weight, 0) || 1;
-  return el("ol", { class: "votes" }, ...all.slice(0, 6).map(([seed, weight]) => {
+  return el("ol", { class: "votes" }, ...all.slice(0, 6).filter(([, weight], place) => !place || weight / total >= 0.005).map(([seed, weight]) => {
     const who = face(seed), percent = Math.round((100 * weight) / total);
     return el("li", { hue: who.hue }, el("span", { class: "badge", "aria-hidden": "true", text: who.number || "·" }), el("b", { text: who.title, title: who.title }),
       el("small", { text: `${percent} %` }), el("span", { class: "bar" }, el("i", { "width%": percent })));
@@ -121,7 +121,7 @@ function picture(route, place) {
     drawing.append(el("circle", { class: "seed", hue: one.hue, cx: x, cy: y, r: 4 + 8 * Math.sqrt(weight) }, el("title", { text: one.title })));
   }
   for (const one of seeds.filter((known) => seeds.length <= 6 || top.slice(0, 3).includes(known.seed))) {
-    const [x, y] = at(one.place), text = one.title.length > 24 ? `${one.title.slice(0, 23)}…` : one.title, half = text.length * 2.35;
+    const [x, y] = at(one.place), text = one.title.length > 30 ? `${one.title.slice(0, 29)}…` : one.title, half = text.length * 2.6;
     drawing.append(el("text", { x: Math.max(half + 3, Math.min(WIDTH - half - 3, x)), y: y > HEIGHT - 26 ? y - 15 : y + 21, text }));
   }
   if (here) {
