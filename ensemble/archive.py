@@ -37,7 +37,7 @@ class Archive:
     def __init__(self, run: Run, conversations: Conversations, words: Words) -> None:
         self.run, self.conversations, self.words = run, conversations, words
 
-    def notes(self) -> list[Note]:
+    def notes(self) -> Sequence[Note]:
         """What the user asked to be remembered, the oldest first."""
         return self.conversations.notes()
 

@@ -12,7 +12,8 @@ from contextlib import ExitStack, nullcontext
 from rich.console import Console
 
 from rostok.config import Settings
-from rostok.ensemble.conversation import Answer, Ensemble, open_ensemble
+from rostok.ensemble.answer import Answer
+from rostok.ensemble.conversation import Ensemble, open_ensemble
 from rostok.ensemble.prompt import visible
 from rostok.ensemble.router import Route
 from rostok.errors import ModelError

@@ -183,7 +183,7 @@ class Ensemble:
         """All conversations of the run."""
         return self.archive.conversations
 
-    def notes(self) -> list[Note]:
+    def notes(self) -> Sequence[Note]:
         """See `Archive.notes`."""
         return self.archive.notes()
 

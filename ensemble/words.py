@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,8 +99,8 @@ class Words:
         vector = self._vector(question)[None]
         found = self._best("notes", vector, None, count, _NOTED, settings.note_half_life)
         if thread is not None:
-            mine = {"$and": [{"thread": thread}, {"number": {"$lt": before}}]}
-            where = {"$or": [mine, {"thread": {"$ne": thread}}]} if settings.recall_all else mine
+            mine: dict[str, Any] = {"$and": [{"thread": thread}, {"number": {"$lt": before}}]}
+            where: dict[str, Any] = {"$or": [mine, {"thread": {"$ne": thread}}]} if settings.recall_all else mine
             if before > 0 or settings.recall_all:
                 found += self._best("turns", vector, where, count, _SAID, settings.turn_half_life, thread)
         return found
@@ -198,7 +198,7 @@ class Words:
             for path in sorted(self.folder.glob("words-*"), key=_age, reverse=True):
                 if path.suffix != ".part" and self._store is None:
                     self._open(path)
-        kept = {}
+        kept: dict[str, tuple[list[str], NDArray[np.float32], dict[str, float]]] = {}
         for name in _COLLECTIONS:
             try:
                 ids = [key for key in self.known(name) if key in texts[name]] if self._store is not None else []
@@ -239,7 +239,7 @@ class Words:
             raise DataError("nothing can be looked for without an embedder.")
         return self.embedder.embed(texts)
 
-    def _best(self, name: Collection, vector: NDArray[np.float32], where: dict[str, object] | None, count: int,
+    def _best(self, name: Collection, vector: NDArray[np.float32], where: dict[str, Any] | None, count: int,
               least: float, half_life: float, thread: str | None = None) -> list[Remembered]:
         if count < 1:
             return []
