@@ -138,13 +138,15 @@ class Ensemble:
 
     def reply(self, messages: Sequence[Message], on_text: OnText | None = None, on_route: OnRoute | None = None,
               pin: str | None = None, *, sampling: Sampling | None = None, mixing: Mixing | None = None,
-              stop: threading.Event | None = None, seed: int | None = None, retrieval: bool | None = None) -> Answer:
+              stop: threading.Event | None = None, seed: int | None = None, retrieval: bool | None = None,
+              notes: bool = True) -> Answer:
         """Answer the last message of a conversation that the caller keeps; nothing is kept here, but notes are recalled.
 
         Args:
             messages: as an OpenAI client sends them; the last is the user's.
             sampling: None draws as `ask` does.
             seed: of the draw; None takes one that belongs to the question.
+            notes: whether notes may be recalled; not for a caller who may be somebody else than the one who wrote them.
 
         Raises:
             as `ask`.
@@ -154,7 +156,7 @@ class Ensemble:
         question = check_message(messages[-1].content)
         wish = _Wish(on_text, on_route, mixing, sampling, stop, seed, self._retrieves(retrieval))
         route = self._routed(question, self._pinned(pin), wish)
-        recalled = self._recalled(question, wish)
+        recalled = self._recalled(question, wish) if notes else []
         answer = self._speak(question, route, recalled, messages[:-1], wish)
         self.archive.words.used([one.id for one in answer.memories if one.trust != "corpus"])
         return answer

@@ -42,6 +42,7 @@ from rostok.cli_run import (
     writing_run,
 )
 from rostok.cli_seeds import seeds_app
+from rostok.cli_serve import serve
 from rostok.cli_swarm import swarm_app
 from rostok.errors import RostokError
 
@@ -61,6 +62,7 @@ _app.command("estimate", epilog="Example: rostok estimate --profile night --page
 _app.command("chat", epilog='Example: rostok chat runs/demo "What does the lamp lead to?"')(chat)
 _app.command("chats", epilog="Example: rostok chats runs/demo lamp")(chats)
 _app.add_typer(memory_app, name="memory")
+_app.command("serve", epilog="Example: rostok serve runs/demo")(serve)
 
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Grow what fits, and have stopped by then, such as 07:00.")]
 OptionalRun = Annotated[Path | None, typer.Argument(

@@ -39,3 +39,8 @@ class Embedder:
         with self._lock:
             vectors = self._model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, np.float32)
+
+    def count(self, texts: Sequence[str]) -> int:
+        """Tokens in the texts, as the model reads them."""
+        with self._lock:
+            return sum(len(row) for row in self._model.tokenizer(list(texts))["input_ids"])
