@@ -103,7 +103,7 @@ class Memory:
         """
         if not questions:
             return []
-        vectors = self.vector(questions[0])[None] if len(questions) == 1 else self.embedder.embed(questions)
+        vectors = self.vector(questions[0])[None] if len(questions) == 1 else self.embedder.quick(questions)
         found: list[list[Neighbour]] = [[] for _ in questions]
         for collection in ("pages", "seeds"):
             rows = self._query(collection, vectors, count + (without is not None))  # type: ignore[arg-type]
@@ -162,7 +162,7 @@ class Memory:
                 if not ids:
                     continue
                 texts, _ = self.stored(collection, ids)  # type: ignore[arg-type]
-                rows = self._query(collection, self.embedder.embed(texts), 1)  # type: ignore[arg-type]
+                rows = self._query(collection, self.embedder.quick(texts), 1)  # type: ignore[arg-type]
                 if any(not row or row[0][3] < 0.98 for row in rows):
                     return False
         except DataError:
@@ -180,7 +180,7 @@ class Memory:
         """
         if not ids:
             return
-        vectors = self.embedder.embed(texts)
+        vectors = self.embedder.quick(texts)
         with self._asking(writes=True):
             self._collections[collection].upsert(
                 ids=list(ids), embeddings=vectors, documents=list(texts),
@@ -193,7 +193,7 @@ class Memory:
     # ── Chroma ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _vector(self, text: str) -> NDArray[np.float32]:
-        vector: NDArray[np.float32] = self.embedder.embed([text])[0]
+        vector: NDArray[np.float32] = self.embedder.quick([text])[0]
         return vector
 
     def _collection(self, name: str, made_from: str | None) -> Any:

@@ -116,4 +116,4 @@ def test_another_strategy_takes_the_router_over(memory: Memory, settings: Settin
 def test_equal_vectors_whatever_the_cache_holds(memory: Memory, embedder: Embedder) -> None:
     """The cached vector of one question given for another."""
     for text in ("one", "two", "one"):
-        assert memory.vector(text) == pytest.approx(embedder.embed([text])[0], abs=1e-5)
+        assert memory.vector(text) == pytest.approx(embedder.embed([text])[0], abs=0.01)
