@@ -23,14 +23,17 @@ def compose(engine: Engine, question: str, history: Sequence[Message], memories:
             max_tokens: int) -> tuple[tuple[Message, ...], list[Remembered]]:
     """Messages that leave room for `max_tokens` in the context, and the memories that stand in them.
 
+    System messages in the history (a client's own) stay, as one, before the memories.
+
     What does not fit goes in this order: the oldest turns but the last, the memories from the last on, the last
     turn.
     A question that is too long by itself is left for the engine to refuse.
     """
     template, used = engine.template, list(memories)
-    turns = list(history[-2 * HISTORY :])
+    systems = [message.content for message in history if message.role == "system"]
+    turns = [message for message in history if message.role != "system"][-2 * HISTORY :]
     while True:
-        messages = _messages(template, question, turns, used)
+        messages = _messages(template, systems, question, turns, used)
         size = len(engine.tokenize(template.render(messages)))
         if size + max_tokens <= engine.context or not (turns or used):
             return messages, used
@@ -45,13 +48,14 @@ def visible(text: str) -> str:
     return _UNSEEN.sub("", text)
 
 
-def _messages(template: Template, question: str, turns: Sequence[Message],
+def _messages(template: Template, systems: Sequence[str], question: str, turns: Sequence[Message],
               memories: Sequence[Remembered]) -> tuple[Message, ...]:
     messages = []
-    if memories:
+    if memories or systems:
+        head = " ".join(systems or [template.system])
         quoted = [f"[{number}] {_one_line(one.source)}\n{_quoted(one.text)}"
                   for number, one in enumerate(memories, start=1)]
-        messages.append(Message("system", "\n\n".join([f"{template.system} {_HEAD}".strip(), *quoted])))
+        messages.append(Message("system", "\n\n".join([f"{head} {_HEAD if memories else ''}".strip(), *quoted])))
     messages += [*turns, Message("user", question)]
     return tuple(Message(message.role, template.clean(visible(message.content))) for message in messages)
 

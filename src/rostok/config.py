@@ -163,7 +163,12 @@ class EnsembleSettings(Record):
                                               "distributions (tokens), or each answering and a judge choosing")
     experts: int = Field(2, ge=1, le=3, description="that speak together where mixing is not one")
     hot_mib: int = Field(256, ge=1, description="adapters that the engine keeps in memory at once, by their files' size")
-    retrieval: bool = Field(True, description="whether an answer reads the nearest pages of its seed")
+    retrieval: bool = Field(True, description="whether an answer reads the nearest pages of its seed, and the memory")
+    recall_all: bool = Field(False, description="whether words of other conversations are recalled too; notes always are")
+    turn_half_life: float = Field(30, ge=0, description="days without use that halve the score of something said; 0: never")
+    note_half_life: float = Field(365, ge=0, description="the same of a note")
+    sequences: int = Field(16, ge=1, le=256, description="answers in the making at once under rostok serve")
+    language: Literal["en", "ru"] = Field("en", description="of the interface of rostok chat and of the page")
 
 
 class Settings(Record):

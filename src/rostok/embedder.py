@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from rostok.models import Base
 
 
 class Embedder:
-    """Texts to unit vectors.
+    """Texts to unit vectors. May be used from many threads, one after the other: tokenizers refuse to be shared.
 
     Raises:
         ModelError: the folder holds no sentence-transformers model.
@@ -27,6 +28,7 @@ class Embedder:
         logging.disable_progress_bar()
 
         self.name, self.sha256 = model.name, model.sha256
+        self._lock = threading.Lock()
         try:
             self._model = SentenceTransformer(str(model.source), device="cpu", local_files_only=True)
         except (OSError, ValueError) as error:
@@ -49,5 +51,6 @@ class Embedder:
         """Vectors of the texts, shape [texts, dimensions], float32, each of length 1."""
         if not texts:
             return np.zeros((0, self._model.get_sentence_embedding_dimension() or 0), np.float32)
-        vectors = self._model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+        with self._lock:
+            vectors = self._model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, np.float32)

@@ -210,6 +210,7 @@ def ask_one_question(run: Run, settings: Settings, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from rostok.engines.protocol import Message
     from rostok.ensemble.conversation import open_ensemble
     from rostok.swarm.probes import QUESTIONS
 
@@ -217,7 +218,8 @@ def ask_one_question(run: Run, settings: Settings, console: Console) -> None:
     step = seed.sole_steps()[0]
     question = QUESTIONS[0].format(x=seed.name(step.source))
     with open_ensemble(run, settings) as ensemble:
-        plain, routed = ensemble.compare(question)
+        asked = [Message("user", question)]
+        plain, routed = ensemble.reply(asked, pin="base"), ensemble.reply(asked)
     table = Table(title=Text(f"{question}   (the seed says: {seed.name(step.target)})"), expand=True)
     table.add_column("base")
     table.add_column(f"ensemble: {routed.title} ({routed.score:.2f})" if routed.seed else "ensemble: left to the base")

@@ -17,7 +17,7 @@ from rostok.ensemble.memory import Remembered
 from rostok.ensemble.prompt import compose, visible
 from rostok.ensemble.registry import admit
 from rostok.ensemble.router import Route
-from rostok.errors import DataError, ModelError, RunError
+from rostok.errors import DataError, ModelError, QuestionError, RunError
 from rostok.models import Base
 from rostok.records import append_jsonl, file_digest, read_jsonl
 from rostok.runs import Run
@@ -48,12 +48,12 @@ def test_expert_answers_with_its_own_pages(ensemble: Ensemble, seeds: list[Seed]
 
 def test_base_answers_without_pages_and_differs_from_the_expert(ensemble: Ensemble) -> None:
     """An adapter left switched on makes the base speak like the last expert."""
-    alone, routed = ensemble.compare("What does the queen bee do in the hive?")
+    alone, routed, *_ = ensemble.compare("What does the queen bee do in the hive?")
     assert alone.seed is None and alone.title == "base" and alone.memories == ()
     assert routed.seed is not None and routed.memories != () and alone.text != routed.text
     general = ensemble.ask("Why is the sky blue?", "general")
     assert general.seed is None and general.memories == () and general.score < general.threshold
-    again, _ = ensemble.compare("What does the queen bee do in the hive?")
+    again = ensemble.compare("What does the queen bee do in the hive?", 0)[0]
     assert again.text == alone.text
 
 
@@ -66,7 +66,7 @@ def test_pin_overrides_the_router(ensemble: Ensemble, seeds: list[Seed]) -> None
     assert [route.pinned for route in routes] == [True, True]
     with pytest.raises(RunError, match=r"no expert 'nobody'.*The Hive That Kept Accounts.*base"):
         ensemble.ask(question, "pin", pin="nobody")
-    with pytest.raises(RunError, match="empty"):
+    with pytest.raises(QuestionError, match="empty"):
         ensemble.ask(" \n", "pin")
 
 
@@ -98,12 +98,12 @@ def test_only_the_users_words_are_remembered(ensemble: Ensemble) -> None:
     said = ["My dog is called Rex.", "I live in a lighthouse.", "The wind is strong.", "My boat is red."]
     for text in said:
         ensemble.ask(text, "words")
-    keys = [key for key in ensemble.memory.known("turns") if key.startswith("words:")]
-    assert keys == [f"words:{number}" for number in range(4)]
-    assert ensemble.memory.stored("turns", keys)[0] == said
+    kept = [turn.id for turn in ensemble.conversations.turns("words")]
+    assert set(kept) <= set(ensemble.archive.words.known("turns"))
+    assert [ensemble.conversations.words()[key][3] for key in kept] == said
     answer = ensemble.ask("What is my dog called?", "words")  # said too long ago to be read as history
     assert [memory.text for memory in answer.memories if memory.seed is None] == ["My dog is called Rex."]
-    assert "turn 1" in answer.memories[-1].source
+    assert "turn 1" in answer.memories[0].source and answer.memories[0].trust == "said"
     other = ensemble.ask("What is my dog called?", "other words")  # another conversation is another person's
     assert not [memory for memory in other.memories if memory.seed is None]
 
@@ -117,10 +117,10 @@ def test_stopped_answer_leaves_no_turn_and_a_working_engine(ensemble: Ensemble) 
 
     with pytest.raises(KeyboardInterrupt):
         ensemble.ask("What does the queen do?", "stopped", stop)
-    assert len(ensemble.turns("stopped")) == 2
+    assert len(ensemble.conversations.turns("stopped")) == 1
     assert ensemble.ask("What does the drone do?", "stopped").text
-    assert [turn["content"] for turn in ensemble.turns("stopped")][::2] == ["Why is the sky blue?",
-                                                                           "What does the drone do?"]
+    assert [turn.question for turn in ensemble.conversations.turns("stopped")] == ["Why is the sky blue?",
+                                                                                  "What does the drone do?"]
 
 
 def test_stopped_answer_stops_the_engine(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def test_prompt_leaves_room_for_the_answer(ensemble: Ensemble) -> None:
 def test_experts_can_answer_without_reading(ready: Run, settings: Settings) -> None:
     """What the adapter knows by itself is measured with this switch."""
     with open_ensemble(ready, settings, read_memories=False, max_tokens=16) as ensemble:
-        alone, routed = ensemble.compare("What does the escapement do?")
+        alone, routed = ensemble.compare("What does the escapement do?", 1)
         assert routed.seed is not None and routed.memories == alone.memories == ()
         assert routed.text != alone.text  # the prompts are the same: it is the adapter that speaks
 
@@ -203,13 +203,14 @@ def test_conversation_goes_on_after_a_restart(ready: Run, settings: Settings, se
         first = ensemble.ask("My dog is called Rex.", "t")
     (ready.memory / "chroma.sqlite3").write_bytes(b"damaged" * 999)
     with open_ensemble(ready, settings, max_tokens=4) as ensemble:
-        assert [turn["content"] for turn in ensemble.turns("t")] == ["My dog is called Rex.", first.text]
-        assert ensemble.memory.known("turns") == ["t:0"]
+        kept = ensemble.conversations.turns("t")
+        assert [(turn.question, turn.text, turn.answer) for turn in kept] == [("My dog is called Rex.", first.text, first)]
+        assert ensemble.archive.words.known("turns") == [first.id]
         ensemble.ask("Why is the sky blue?", "t")
-        assert [turn["role"] for turn in ensemble.turns("t")] == ["user", "assistant"] * 2
-        assert ensemble.turns("unknown") == []
+        assert [turn.number for turn in ensemble.conversations.turns("t")] == [0, 1]
+        assert ensemble.conversations.turns("unknown") == []
     with sqlite3.connect(ready.conversations) as connection:  # not one checkpoint for every step of every turn
-        assert connection.execute("SELECT count(*) FROM checkpoints").fetchone()[0] == 2
+        assert connection.execute("SELECT count(*) FROM checkpoints").fetchone()[0] == 1
     assert index(ready, seeds, embedder) == 0
 
 
