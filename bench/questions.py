@@ -32,7 +32,8 @@ How do I reset my router password?|What is the boiling point of nitrogen?|Who di
 How many players are on a rugby team?|What is the square root of 144?|Can you explain how blockchain works?
 What does the French word bonjour mean?|How do I convert miles to kilometres?|What is the plot of Hamlet?
 Who discovered penicillin?|How long should I boil pasta?|What is the difference between a virus and a bacterium?
-How do I sort a list in Python?|What is a mortgage?|When did the Second World War end?|How do I remove a coffee stain from a shirt?
+How do I sort a list in Python?|What is a mortgage?|When did the Second World War end?
+How do I remove a coffee stain from a shirt?
 What are the symptoms of the flu?|Who is the author of Don Quixote?|What is the tallest mountain in Africa?
 How does a microwave oven heat food?|What is the meaning of the word ubiquitous?|Recommend a stretching routine for runners.
 What is compound interest?|How do I change the language of my phone?|What is the currency of Brazil?
@@ -59,12 +60,15 @@ How do I practise mindfulness?|What is the difference between a lawyer and a not
 How do I prune tomato plants?|What is a synonym for happy?|Why do cats knead blankets?|What is an allergy?
 How do I split a bill fairly among friends?|What is the human appendix for?|What is a light year?|How do I play chess?
 What is photoshop used for?|Explain supply and demand.|What is the longest word in English?|What does DNA stand for?
-How do I start a vegetable garden on a balcony?|What is the difference between affect and effect?|How do I write a toast for a wedding?
+How do I start a vegetable garden on a balcony?|What is the difference between affect and effect?
+How do I write a toast for a wedding?
 What is the origin of pizza?|Who wrote Pride and Prejudice?|What is a healthy heart rate?|How do I install Linux?
 What is a palindrome?|How does a nuclear reactor work?|What causes inflation to rise?|How do I keep my houseplants alive?
-What is the Fibonacci sequence?|What is a good name for a kitten?|How does caffeine affect the brain?|What is polymorphism in programming?
+What is the Fibonacci sequence?|What is a good name for a kitten?|How does caffeine affect the brain?
+What is polymorphism in programming?
 What are the official languages of Switzerland?|How do I ask for a raise?|What is the tallest building in the world?
-Why do we get goosebumps?|How do I pack for a week of business travel?|What is the difference between a crocodile and an alligator?
+Why do we get goosebumps?|How do I pack for a week of business travel?
+What is the difference between a crocodile and an alligator?
 What is an isosceles triangle?|How do vending machines recognise coins?|Who was Mahatma Gandhi?|What is a startup?
 How do I back up my photos?|What is jazz?|How many planets are there in the solar system?|What is the Big Bang?
 How do I learn to juggle?|What is a recession?|What does the thyroid gland do?|How do I write a limerick?
@@ -83,7 +87,8 @@ What is cloud computing?|How do I get better at small talk?|Why do we blink?|Wha
 How do I fill in a tax return?|What is an enzyme?|What is the most spoken language in the world?|How do I use chopsticks?
 What is the square of 25?|How does a 3D printer work?|What is an introvert?|Who invented the light bulb?|What is a hurricane?
 How do I organise my email inbox?|What is the speed of sound?|How do I treat a sunburn?|What is a neural network?
-What is the difference between weather forecasts and climate models?|How do I make pancakes without eggs?|What is a carbon footprint?
+What is the difference between weather forecasts and climate models?|How do I make pancakes without eggs?
+What is a carbon footprint?
 What is the capital of Egypt?|How do I choose running shoes?|What is an ultrasound scan?|What is feminism?
 How do I become a nurse?|What is the Great Wall of China?|How do I lower my blood pressure?|What is a verb tense?
 What does an economist study?|How do I plan a birthday party?|How do I reheat rice safely?|What is the ozone layer?
@@ -112,15 +117,18 @@ How do I polish silver?|How is rope made?|Why does iron rust in salt water?|What
 What do seagulls eat?|How do oysters make pearls?|What is a tide table?|How do submarines dive?|What is a dry dock?
 How was whale oil used?|What is a customs officer?|How do cranes unload containers?|What is the law of the sea?
 Who was Captain Cook?|How do I learn to sail?|What is seasickness?|How do ships stay afloat?|What is a shipwreck worth?
-How do I bake fish in salt?|What does a cooper make?|How are church bells cast?|How is paper money printed?|How do old clocks work?
+How do I bake fish in salt?|What does a cooper make?|How are church bells cast?|How is paper money printed?
+How do old clocks work?
 What is porcelain made of?|How do I sharpen a knife?|What is a sextant?|How is linen woven?|What is a sea shanty?
 How do divers breathe under water?|What is the Mary Celeste?|Why is the sea salty?|What are barnacles?|How do fog horns work?
-How do I paint a wooden boat?|What is tar made from?|How is leather tanned?|Who owns the contents of a wreck?|What is a pilot boat?
+How do I paint a wooden boat?|What is tar made from?|How is leather tanned?|Who owns the contents of a wreck?
+What is a pilot boat?
 How heavy is a ship's anchor?|What is a galleon?|What colour is verdigris?|How do I remove rust from a key?|What is bone china?
 What is a knot in nautical speed?|How do locks on a canal work?|What do dock workers earn?|How do I smoke a fish?
 How is a violin made?|How do candles burn?|How do mirrors reflect light?|What was the silk road?|How was ink made in old times?
 Why are lobsters expensive?|What is a trawler?|What is the oldest lighthouse in the world?|How do storms form at sea?
 How are gold coins minted?|What is a merchant navy?|What is the deepest part of the ocean?|How does a sundial tell the time?
-What is a coral reef?|What do I do when a boat capsizes?|What is a ferry?|How are barrels sealed?|How does a windmill grind grain?
+What is a coral reef?|What do I do when a boat capsizes?|What is a ferry?|How are barrels sealed?
+How does a windmill grind grain?
 What is the price of copper?|How do I tie a fishing fly?|What is the difference between seals and sea lions?|What is a quay?
 """.replace("\n", "|").strip("|").split("|"))
