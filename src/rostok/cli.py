@@ -27,6 +27,7 @@ from rostok.cli_corpus import Pages, corpus_app
 from rostok.cli_corpus_score import score as _score
 from rostok.cli_estimate import estimate
 from rostok.cli_memory import memory_app
+from rostok.cli_route import route
 from rostok.cli_run import (
     Assignments,
     ConfigFile,
@@ -58,6 +59,7 @@ _app.add_typer(corpus_app, name="corpus")
 corpus_app.command("score", epilog="Example: rostok corpus score runs/demo my-book.txt")(_score)
 _app.add_typer(swarm_app, name="swarm")
 cli_jobs.register(swarm_app)
+_app.command("route", epilog='Example: rostok route runs/demo "What does the lamp lead to?"')(route)
 _app.command("estimate", epilog="Example: rostok estimate --profile night --pages 500")(estimate)
 _app.command("chat", epilog='Example: rostok chat runs/demo "What does the lamp lead to?"')(chat)
 _app.command("chats", epilog="Example: rostok chats runs/demo lamp")(chats)
