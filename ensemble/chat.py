@@ -128,7 +128,7 @@ class Conversation:
                                        lambda route: self._tell(route, answering), stop=stop, again=again)
             finally:
                 answering.close()
-        self.screen.after(answer, self.talk.kept)
+        self.screen.after(answer, self.talk.kept, self.talker.title)
 
     def _tell(self, route: Route, answering: Answering) -> None:
         served = route.seed if route.seed in self.talker.experts else None

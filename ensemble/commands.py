@@ -100,15 +100,12 @@ class Commands:
     def _because(self, answer: Answer) -> None:
         title, route, screen = self._at.talker.title, answer.route, self._at.screen
         key = "why_pinned" if route.pinned else "why_base" if route.seed is None else "why_expert"
-        self._tell(key, title=title(route.seed), score=route.score, threshold=route.threshold)
+        self._tell(key, title=title(route.seed), score=route.score, threshold=route.threshold, strategy=route.strategy)
         for seed, weight in list(route.scores.items())[:_SHOWN]:
             screen.line(f"  {self._at.say('votes', share=weight, title=title(seed))}", style=colour(seed))
         for one in route.neighbours[:_SHOWN]:
             screen.line(f"  {one.similarity:.2f}  {title(one.seed)}, {one.kind}: {one.label}", style="dim")
-        cost = self._at.say("cost", tokens=answer.prompt_tokens + answer.tokens, seconds=answer.seconds)
-        if len(answer.experts) > 1:
-            cost += self._at.say("spoke", titles=", ".join(title(seed) for seed in answer.experts))
-        screen.line(f"  {cost}", style="dim")
+        screen.line(f"  {screen.cost(answer, title)}", style="dim")
 
     # ── the last answer ─────────────────────────────────────────────────────────────────────────────────────
 

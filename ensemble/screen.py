@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -38,8 +38,8 @@ class Screen:
         """Who is about to speak, in their colour."""
         self.line(f"[{title}  {score:.2f}]", style=f"bold {colour(seed)}" if seed else "bold")
 
-    def after(self, answer: Answer, kept: bool) -> None:
-        """What is to be known of an answer once it is whole."""
+    def after(self, answer: Answer, kept: bool, title: Callable[[str], str]) -> None:
+        """What is to be known of an answer once it is whole; `title` is what people call a seed."""
         if answer.finish != "stop":
             self.line(self.say("cut" if answer.finish == "length" else "stopped" if kept else "stopped_unkept"), style="dim")
         if answer.note:
@@ -48,6 +48,14 @@ class Screen:
             beginning = " ".join(one.text.split())
             shown = beginning if len(beginning) <= _BEGINNING else beginning[: _BEGINNING - 1] + "…"
             self.line(self.say("remembered", score=one.similarity, source=one.source, text=shown), style="dim")
+        self.line(self.cost(answer, title), style="dim")
+
+    def cost(self, answer: Answer, title: Callable[[str], str]) -> str:
+        """What an answer has cost, and who spoke where that were several."""
+        told = self.say("cost", prompt=answer.prompt_tokens, tokens=answer.tokens, seconds=answer.seconds)
+        if len(answer.experts) > 1:
+            told += self.say("spoke", titles=", ".join(title(seed) for seed in answer.experts))
+        return told
 
     def columns(self, heads: Sequence[str], cells: Sequence[str]) -> None:
         """Texts side by side; one below the other where the terminal is narrow."""

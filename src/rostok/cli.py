@@ -226,6 +226,8 @@ def _crash_log(error: BaseException, session: Session, argv: Sequence[str]) -> s
     """Keep the traceback: in the run where there is one, else in a temporary file. Returns where it is."""
     head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} rostok {__version__} {' '.join(argv)}\n"
     text = head + "".join(traceback.format_exception(error)) + "\n"
+    for words in session.unsaid:
+        text = text.replace(words, "…")
     try:
         if session.folder is not None and (session.folder / "run.json").is_file():
             path = session.folder / "crash.log"

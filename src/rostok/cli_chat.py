@@ -44,6 +44,7 @@ def chat(ctx: typer.Context, run: RunFolder, question: Question = None,
         raise ConfigError(f"--mixing takes {', '.join(known)}, not '{mixing}'.")
     if question == "-" or (question is None and not sys.stdin.isatty()):
         question = _piped()
+    ctx.obj.unsaid = (question,) if question else ()  # people's words belong where they can be forgotten
     prepare_process(settings)
     from rostok.ensemble.chat import Wish
     from rostok.ensemble.chat import chat as talk

@@ -37,6 +37,7 @@ def remember(ctx: typer.Context, run: RunFolder,
              text: Annotated[str, typer.Argument(help="What to keep for every conversation.")],
              language: Language = None) -> None:
     """Keep a note. It is recalled, as quoted data, where it bears on a question."""
+    ctx.obj.unsaid = (text,)
     with _keeping(ctx, run, "remember", language) as (keeper, say):
         _line(say("noted", id=keeper.remember(text)))
 
@@ -48,6 +49,7 @@ def forget(ctx: typer.Context, run: RunFolder,
            yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
            language: Language = None) -> None:
     """Erase for good: no byte of the run holds it afterwards."""
+    ctx.obj.unsaid = tuple(what)
     with _keeping(ctx, run, "forget", language) as (keeper, say):
         wanted = what[0] if len(what) == 1 else what
         found = keeper.found(wanted)

@@ -33,9 +33,10 @@ Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VAL
 
 @dataclass
 class Session:
-    """What the wrapper wants to know of the command that failed."""
+    """What the wrapper wants to know of the command that failed. `unsaid` is what the crash log must not hold."""
 
     folder: Path | None = None
+    unsaid: tuple[str, ...] = ()
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def test_talk(shared: Ensemble, seeds: list[Seed]) -> None:
     text, _ = _talk(shared, lines)
     assert text.count("Nothing was asked yet") == 4
     for wanted in ("Ask something", "/quit leaves", "no command /nothing", "did you mean /experts?", "base  (answers",
-                   f"[{seeds[0].title}  0.", "of the votes", "Ctrl-D", "tokens in"):
+                   f"[{seeds[0].title}  0.", "of the votes", "Ctrl-D", "tokens read, "):
         assert wanted in text
     assert all(f"  {seed.title}  (" in text for seed in seeds)
     assert "Ask something" in _talk(shared, ["  ", "/quit", "Why?"])[0]

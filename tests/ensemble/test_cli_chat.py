@@ -94,6 +94,17 @@ def test_the_lock_does_not_keep_the_question(ready: Run, settings: Settings, mon
     assert b"Xylophagus" not in (ready.folder / "run.lock").read_bytes()
 
 
+def test_the_crash_log_does_not_keep_the_question(ready: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: the question of a chat with -n in crash.log, because the command line is told there."""
+    def fail(*_: object) -> None:
+        raise ValueError("in Xylophagus?")
+
+    monkeypatch.setattr("rostok.ensemble.chat.chat", fail)
+    assert run_command(["chat", str(ready.folder), "-n", "Xylophagus?"]) == 1
+    log = (ready.folder / "crash.log").read_text()
+    assert "Xylophagus" not in log and "chat" in log and "ValueError" in log
+
+
 # ── a real terminal ─────────────────────────────────────────────────────────────────────────────────────────
 
 

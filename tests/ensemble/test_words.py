@@ -116,6 +116,15 @@ def test_store_follows_the_conversations(run: Run, embedder: Embedder) -> None:
         assert archive.words.recall("What is my dog called?", SETTINGS, thread=branch, before=1)[-1].text.endswith("Rex.")
 
 
+def test_a_turn_in_the_making_survives_an_erasure(archive: Archive) -> None:
+    """Prevents: words that nobody recalls until the next start, because somebody else forgot something at that moment."""
+    _said(archive, "t", "My dog is called Rex.", "I live in a lighthouse.")
+    archive.words.add_turn("t-coming", "t", 2, "My boat is red.")
+    archive.forget("lighthouse")
+    archive.remember("The gate's code is 9876.")
+    assert "t-coming" in archive.words.known("turns") and len(archive.words.known("turns")) == 2
+
+
 def test_notes_that_cannot_be_kept(archive: Archive) -> None:
     """Prevents: an empty note, a megabyte of them, and a `forget` without an object that forgets everything."""
     for text in ("", " \n", "x" * 1_000_000):
