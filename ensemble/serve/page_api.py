@@ -224,22 +224,21 @@ class Talks:
         return speak
 
     async def _told(self, stream: Talk, question: str, who: int | None = None) -> AsyncGenerator[str, None]:
-        """A stream as events."""
-        more = {} if who is None else {"who": who}
+        """A stream as events. What goes wrong before the first of them is raised: it gets a status of its own."""
+        begun, more = False, {} if who is None else {"who": who}
         try:
             async with aclosing(stream):
                 async for item in stream:
+                    begun = True
                     if isinstance(item, Begun):
                         yield _event("begun", await self._begun(item.route, question) | more)
                     elif isinstance(item, str):
                         yield _event("text", {"text": item, **more})
                     else:
                         yield _event("done", {"answer": item.model_dump(mode="json"), "html": html(item.text), **more})
-        except Refusal as refusal:
-            if who is None and refusal.status in (409, 429, 503):  # nothing was sent yet: it has a status of its own
+        except Exception as error:
+            if not begun and who is None:
                 raise
-            yield _event("error", refusal.body() | more)
-        except Exception as error:  # noqa: BLE001  # the status is sent already, so the page hears of it in the stream
             yield _event("error", refused(error).body() | more)
 
     async def _begun(self, route: Route, question: str) -> dict[str, Any]:

@@ -236,7 +236,9 @@ def _sentence(error: BaseException) -> str | None:
 
 def _crash_log(error: BaseException, session: Session, argv: Sequence[str]) -> str:
     """Keep the traceback: in the run where there is one, else in a temporary file. Returns where it is."""
-    head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} rostok {__version__} {' '.join(argv)}\n"
+    words = ["…" if before == "--key" or word.startswith("--key=") else word
+             for before, word in zip(["", *argv], argv, strict=False)]  # a crash is shown to others, the key is not
+    head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} rostok {__version__} {' '.join(words)}\n"
     text = head + "".join(traceback.format_exception(error)) + "\n"
     try:
         if session.folder is not None and (session.folder / "run.json").is_file():

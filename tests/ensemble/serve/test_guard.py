@@ -87,7 +87,8 @@ def test_two_authorizations_are_none(served: Served) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "evil.example:80", "localhost.evil.example",
-                                  "0.0.0.0", "10.0.0.1", "localhost@evil.example", "localhost.", "[::2]", "", "127.0.0.1:80:80", "127.1"])
+                                  "0.0.0.0", "10.0.0.1", "localhost@evil.example", "localhost.", "[::2]", "",
+                                  "127.0.0.1:80:80", "127.1"])
 def test_a_rebound_name_is_refused(served: Served, host: str) -> None:
     """Prevents: a stranger's page whose name was pointed at 127.0.0.1 (DNS rebinding), on whatever path it asks."""
     for method, path in _paths(served):
