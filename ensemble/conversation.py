@@ -27,11 +27,12 @@ from rostok.engines.open import open_engine
 from rostok.engines.protocol import Engine, Message, Sampling
 from rostok.ensemble.answer import BASE, Answer, Note
 from rostok.ensemble.archive import Archive, Forgettable, check_message, open_archive
+from rostok.ensemble.calibrate import open_router
 from rostok.ensemble.index import index
 from rostok.ensemble.memory import Memory, Remembered
 from rostok.ensemble.prompt import HISTORY
 from rostok.ensemble.registry import admit
-from rostok.ensemble.router import Route, Router, calibrate
+from rostok.ensemble.router import Route, Router
 from rostok.ensemble.speak import Speaker
 from rostok.ensemble.threads import Conversations, new_turn
 from rostok.errors import QuestionError, RunError
@@ -334,8 +335,7 @@ def open_ensemble(run: Run, settings: Settings, *, read_memories: bool = True, m
     embedder = Embedder(find_embedder(settings.models.embedder))
     index(run, seeds, embedder)
     with Memory(run.memory, embedder) as memory, open_archive(run, embedder, memory.vector) as archive:
-        calibration = calibrate(run, settings, memory, seeds)
-        router = Router(memory, settings.router, calibration.threshold)
+        router = open_router(run, settings, memory, seeds)
         with open_engine(base, settings.models, sequences=sequences) as engine:
             serving.load(engine, settings.ensemble)
             yield Ensemble(run, settings, engine, embedder, memory, router, serving.experts, archive=archive,

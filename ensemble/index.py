@@ -23,7 +23,7 @@ from rostok.report.sources import MapPoint, SeedMap
 from rostok.runs import Run
 from rostok.seeds.record import Seed
 
-_VERSION = 2  # raise when the store's content changes
+_VERSION = 3  # raise when the store's content changes
 _BATCH = 256  # pages embedded and stored at once: what a kill costs
 _MAP_PAGES = 2000
 
@@ -84,9 +84,12 @@ def _build(run: Run, seeds: Sequence[Seed], embedder: Embedder, made_from: str,
             on_pages(len(pages) - len(missing) + start + len(keys), len(pages))
         for seed in seeds:
             memory.add(
-                "seeds", [seed.id, *(f"{seed.id}:{node.key}" for node in seed.nodes)],
-                [f"{seed.title}. {seed.scene}", *(f"{node.name}: {node.gloss}" for node in seed.nodes)],
-                [SeedData(seed=seed.id, kind="seed"), *(SeedData(seed=seed.id, kind="node") for _ in seed.nodes)])
+                "seeds", [seed.id, *(f"{seed.id}:{node.key}" for node in seed.nodes),
+                          *(f"{seed.id}:{node.key}:name" for node in seed.nodes)],
+                [f"{seed.title}. {seed.scene}", *(f"{node.name}: {node.gloss}" for node in seed.nodes),
+                 *(node.name for node in seed.nodes)],
+                [SeedData(seed=seed.id, kind="seed"), *(SeedData(seed=seed.id, kind="node") for _ in seed.nodes),
+                 *(SeedData(seed=seed.id, kind="name") for _ in seed.nodes)])
         if set(memory.known("pages")) != set(pages) or not memory.sound():
             raise DataError(f"the memory in {run.memory} does not give back what was stored. "
                             "Check the disk, delete that folder and run the same command again.")

@@ -1,7 +1,8 @@
 """What the experts were grown from, as the ensemble remembers it: a Chroma store inside the run folder.
 
     pages   every page an expert was trained on, but for replay
-    seeds   each seed as title and scene, and each of its nodes as `name: gloss`, so that a short question finds it
+    seeds   each seed as title and scene, and each of its nodes as `name: gloss` and as bare name, so that a short question
+            finds it
 
 What people said and noted lies in a store of its own, `rostok.ensemble.words`, so that forgetting a word need not copy
 100,000 pages. `rostok.ensemble.index` fills this one. Corpora do not age: pages are ranked by similarity alone.
@@ -39,10 +40,10 @@ class PageData(Record):
 
 
 class SeedData(Record):
-    """What is known of a seed's scene (`seed`) or of one of its nodes (`node`)."""
+    """What is known of a seed's scene (`seed`), of one of its nodes (`node`) or of its name alone (`name`)."""
 
     seed: str
-    kind: Literal["seed", "node"]
+    kind: Literal["seed", "node", "name"]
     trust: Trust = "corpus"
 
 
@@ -118,7 +119,7 @@ class Memory:
         """
         if not questions:
             return []
-        vectors = self.vector(questions[0])[None] if len(questions) == 1 else self.embedder.embed(questions)
+        vectors = self.vector(questions[0])[None] if len(questions) == 1 else self.embedder.quick(questions)
         found: list[list[Neighbour]] = [[] for _ in questions]
         for collection in _COLLECTIONS:
             rows = self.store.query(collection, vectors, count + (without is not None))
@@ -160,7 +161,7 @@ class Memory:
                 if not ids:
                     continue
                 texts, _ = self.stored(collection, ids)
-                rows = self.store.query(collection, self.embedder.embed(texts), 1)
+                rows = self.store.query(collection, self.embedder.quick(texts), 1)
                 if any(not row or row[0][3] < 0.98 for row in rows):
                     return False
         except DataError:
@@ -177,8 +178,8 @@ class Memory:
             StorageError: the disk is full.
         """
         if ids:
-            self.store.put(collection, ids, texts, self.embedder.embed(texts), [one.model_dump() for one in metadata])
+            self.store.put(collection, ids, texts, self.embedder.quick(texts), [one.model_dump() for one in metadata])
 
     def _vector(self, text: str) -> NDArray[np.float32]:
-        vector: NDArray[np.float32] = self.embedder.embed([text])[0]
+        vector: NDArray[np.float32] = self.embedder.quick([text])[0]
         return vector

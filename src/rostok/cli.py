@@ -25,6 +25,7 @@ from rostok import __version__, cli_jobs
 from rostok.cli_corpus import Pages, corpus_app
 from rostok.cli_corpus_score import score as _score
 from rostok.cli_estimate import estimate
+from rostok.cli_route import route
 from rostok.cli_run import (
     Assignments,
     ConfigFile,
@@ -57,6 +58,7 @@ _app.add_typer(corpus_app, name="corpus")
 corpus_app.command("score", epilog="Example: rostok corpus score runs/demo my-book.txt")(_score)
 _app.add_typer(swarm_app, name="swarm")
 cli_jobs.register(swarm_app)
+_app.command("route", epilog='Example: rostok route runs/demo "What does the lamp lead to?"')(route)
 _app.command("estimate", epilog="Example: rostok estimate --profile night --pages 500")(estimate)
 _app.command("serve", epilog="Example: rostok serve runs/demo")(serve)
 

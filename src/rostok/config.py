@@ -141,14 +141,14 @@ class ProbeSettings(Record):
     general: int = Field(12, ge=2, le=32, description="held-out general questions, for what the expert has forgotten")
 
 
-StrategyName = Literal["nearest", "arrow", "classifier", "tfidf", "keyword", "random"]
+StrategyName = Literal["evidence", "nearest", "arrow", "classifier", "tfidf", "keyword", "random"]
 Mixing = Literal["one", "adapters", "tokens", "judge"]
 
 
 class RouterSettings(Record):
     """How a question finds its expert."""
 
-    strategy: StrategyName = Field("nearest", description="how the seeds are weighed against each other: docs/routing.md")
+    strategy: StrategyName = Field("evidence", description="how the seeds are weighed against each other: docs/routing.md")
     neighbours: int = Field(16, ge=1, description="pages looked at for one question")
     nucleus: float = Field(0.9, gt=0, le=1, description="the fewest nearest neighbours that hold this share of the votes vote")
     temperature: float = Field(0.05, gt=0, description="of the soft-max over cosine similarities")

@@ -23,6 +23,8 @@ class Embedder:
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
+        from rostok.lean_bert import lean
+
         logging.disable_progress_bar()
 
         self.name, self.sha256 = model.name, model.sha256
@@ -31,6 +33,19 @@ class Embedder:
             self._model = SentenceTransformer(str(model.source), device="cpu", local_files_only=True)
         except (OSError, ValueError) as error:
             raise ModelError(f"{model.source} is no sentence-transformers folder: {error}. Check models.embedder.") from None
+        self._lean = lean(self._model)
+
+    def quick(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As `embed`, one by one: three times as fast for a question, with a cosine above 0.9999 to its vectors."""
+        from rostok.lean_bert import one_thread
+
+        if self._lean is None or not texts:
+            return self.embed(texts)
+        vectors = []
+        for text in texts:
+            with one_thread():  # for one text at a time, so that others get their turn between two
+                vectors.append(self._lean.vector(text))
+        return np.stack(vectors)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of the texts, shape [texts, dimensions], float32, each of length 1."""
