@@ -294,6 +294,12 @@ def test_the_lock(opened: Callable[..., Any], served: Served) -> None:
     page.get_by_label("Token or key").fill(TOKEN)
     page.keyboard.press("Enter")
     expect(page.locator("#app")).to_be_visible()
+    page.evaluate("localStorage.setItem('rostok.token', 'of yesterday')")  # as after a new start of the server
+    _ask(page, CLOCK)
+    expect(page.locator("#app")).to_be_hidden()
+    page.evaluate(f"location.hash = 'token={TOKEN}'")
+    expect(page.locator("#app")).to_be_visible()
+    assert TOKEN not in page.url
 
 
 def test_russian_and_the_systems_colours(opened: Callable[..., Any]) -> None:
