@@ -19,6 +19,7 @@ from rostok import __version__
 from rostok.config import Mixing
 from rostok.engines.protocol import Message, Sampling
 from rostok.ensemble.answer import BASE, Answer
+from rostok.ensemble.archive import check_message
 from rostok.ensemble.router import Route
 from rostok.ensemble.serve.answering import Begun, Speaks
 from rostok.ensemble.serve.desk import Desk
@@ -107,7 +108,7 @@ class Naming(Words):
 class Noting(Words):
     """Something to remember."""
 
-    text: str = Field(min_length=1, max_length=4000)
+    text: str = Field(max_length=100_000)
 
 
 class Forgetting(Words):
@@ -162,8 +163,8 @@ class Talks:
     async def ask(self, request: Request) -> Response:
         """One answer in a conversation, as events: begun, text …, done; or error."""
         thread, asked = _thread(request), await read(request, Ask)
-        if not asked.question.strip() and not asked.again:
-            raise bad("the question is empty. Ask something.", "question")
+        if not asked.again:
+            check_message(asked.question)
         self.ensemble.check_pin(asked.pin)
 
         def speak(on_text: Callable[[str], None], on_route: Callable[[Route], None], stop: threading.Event) -> Answer:
@@ -200,8 +201,6 @@ class Talks:
     async def compare(self, request: Request) -> Response:
         """The base and the nearest experts on one question, side by side: the events of `ask`, with `who` in each."""
         asked = await read(request, Comparing)
-        if not asked.question.strip():
-            raise bad("the question is empty. Ask something.", "question")
         route = await self.desk.answering.call(self.ensemble.route, asked.question)
         serving = [seed for seed in route.scores if seed in self.ensemble.experts][: asked.count]
         streams = [self._told(self.desk.answering.stream(self._alone(asked.question, pin)), asked.question, who)
@@ -212,8 +211,6 @@ class Talks:
     async def route(self, request: Request) -> Response:
         """Who would answer, why, and where the question lies."""
         asked = await read(request, Routing)
-        if not asked.question.strip():
-            raise bad("the question is empty. Ask something.", "question")
         route = await self.desk.answering.call(self.ensemble.route, asked.question)
         return JSONResponse(await self._begun(route, asked.question))
 
@@ -313,8 +310,6 @@ class Talks:
     async def remember(self, request: Request) -> Response:
         """Keep a note."""
         asked = await read(request, Noting)
-        if not asked.text.strip():
-            raise bad("the note is empty.", "text")
         return JSONResponse({"id": await self.desk.answering.call(self.ensemble.remember, asked.text)}, 201)
 
     async def found(self, request: Request) -> Response:

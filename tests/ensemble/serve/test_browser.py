@@ -210,7 +210,7 @@ def test_the_keyboard_alone(opened: Callable[..., Any], seeds: list[Seed], serve
     page.keyboard.press("Escape")
     expect(page.locator("#why")).to_be_hidden()
     page.keyboard.press("j")
-    assert page.evaluate("document.activeElement.className") == "answered"
+    assert page.evaluate("document.activeElement.classList.contains('answered')")
     page.keyboard.press("e")
     expect(page.locator("#question")).to_be_focused()
     page.keyboard.press("Escape")
