@@ -201,13 +201,8 @@ class Ensemble:
         return self.archive.forget(what)
 
     def recall(self, question: str, count: int = 5) -> list[Remembered]:
-        """What bears on a question: notes, words of all conversations and pages of all seeds; the best score first."""
-        everywhere = self.settings.ensemble.model_copy(update={"recall_all": True})
-        words = self.archive.words.recall(check_message(question), everywhere, thread="", count=count)
-        near = self.router.route(question)
-        pages = [page for seed in dict.fromkeys(one.seed for one in near.neighbours)
-                 for page in self.memory.pages(question, seed, self.title(seed), count)]
-        return sorted([*words, *pages], key=lambda one: -one.score)[:count]
+        """See `Archive.recall`."""
+        return self.archive.recall(question, count)
 
     # ── the graph ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -334,7 +329,8 @@ def open_ensemble(run: Run, settings: Settings, *, read_memories: bool = True, m
     serving = admit(run, seeds, base)
     embedder = Embedder(find_embedder(settings.models.embedder))
     index(run, seeds, embedder)
-    with Memory(run.memory, embedder) as memory, open_archive(run, embedder, memory.vector) as archive:
+    titles = {seed.id: seed.title for seed in seeds}
+    with Memory(run.memory, embedder) as memory, open_archive(run, memory, settings.ensemble, titles) as archive:
         router = open_router(run, settings, memory, seeds)
         with open_engine(base, settings.models, sequences=sequences) as engine:
             serving.load(engine, settings.ensemble)

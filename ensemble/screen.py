@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import time
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -39,8 +38,8 @@ class Screen:
         """Who is about to speak, in their colour."""
         self.line(f"[{title}  {score:.2f}]", style=f"bold {colour(seed)}" if seed else "bold")
 
-    def after(self, answer: Answer, kept: bool) -> None:
-        """What is to be known of an answer once it is whole."""
+    def after(self, answer: Answer, kept: bool, title: Callable[[str], str]) -> None:
+        """What is to be known of an answer once it is whole; `title` is what people call a seed."""
         if answer.finish != "stop":
             self.line(self.say("cut" if answer.finish == "length" else "stopped" if kept else "stopped_unkept"), style="dim")
         if answer.note:
@@ -49,6 +48,14 @@ class Screen:
             beginning = " ".join(one.text.split())
             shown = beginning if len(beginning) <= _BEGINNING else beginning[: _BEGINNING - 1] + "…"
             self.line(self.say("remembered", score=one.similarity, source=one.source, text=shown), style="dim")
+        self.line(self.cost(answer, title), style="dim")
+
+    def cost(self, answer: Answer, title: Callable[[str], str]) -> str:
+        """What an answer has cost, and who spoke where that were several."""
+        told = self.say("cost", prompt=answer.prompt_tokens, tokens=answer.tokens, seconds=answer.seconds)
+        if len(answer.experts) > 1:
+            told += self.say("spoke", titles=", ".join(title(seed) for seed in answer.experts))
+        return told
 
     def columns(self, heads: Sequence[str], cells: Sequence[str]) -> None:
         """Texts side by side; one below the other where the terminal is narrow."""
@@ -69,16 +76,17 @@ class Screen:
 
 
 class Answering:
-    """An answer as it comes; use it as a context, which ends with the answer as it is to stay."""
+    """An answer as it comes. `open` is called when it is known who speaks, `close` when the answer is to stay as it is."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._text, self._drawn = console, "", 0.0
+        self._console, self._text, self._drawn, self._opened = console, "", 0.0, False
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop") if console.is_terminal else None
 
-    def __enter__(self) -> Answering:
+    def open(self) -> None:
+        """Make room for the words."""
+        self._opened = True
         if self._live is not None:
             self._live.start()
-        return self
 
     def piece(self, text: str) -> None:
         """The next words."""
@@ -92,7 +100,10 @@ class Answering:
             self._live.update(Text("\n").join(lines[-max(1, self._console.height - 2) :]), refresh=True)
             self._drawn = time.monotonic()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """The whole answer, as Markdown where there is a terminal."""
+        if not self._opened:
+            return
         if self._live is None:
             self._console.out("" if self._text.endswith("\n") else "\n", end="", highlight=False)
             return

@@ -101,6 +101,7 @@ def _keys() -> KeyBindings:
     keys = KeyBindings()
 
     @keys.add("escape", "enter")
+    @keys.add("escape", "c-j")  # what was typed ahead comes as the terminal has translated it
     def another_line(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 

@@ -76,6 +76,7 @@ class Words:
         self._lock = threading.RLock()
         self._store: Store | None = None
         self._generation = -1
+        self._coming: dict[str, tuple[str, TurnData]] = {}  # added here, and not yet seen in conversations.sqlite
         self.sync()
 
     def close(self) -> None:
@@ -124,10 +125,11 @@ class Words:
     def add_turn(self, key: str, thread: str, number: int, text: str) -> None:
         """Keep what the user said. There is no such function for what a model said."""
         now = self._clock()
+        data = TurnData(thread=thread, number=number, time=now, used=now)
         vector = self._vector(text)[None]
         with self._lock:
-            self._opened().put("turns", [key], [text], vector,
-                               [TurnData(thread=thread, number=number, time=now, used=now).model_dump()])
+            self._opened().put("turns", [key], [text], vector, [data.model_dump()])
+            self._coming[key] = (text, data)
 
     def sync(self) -> None:
         """Bring the store in step with conversations.sqlite; see above.
@@ -142,6 +144,9 @@ class Words:
                 "turns": {key: TurnData(thread=thread, number=number, time=when, used=when)
                           for key, (thread, number, when, _) in turns.items()},
                 "notes": {note.id: NoteData(time=note.time, used=note.time) for note in notes}}
+            self._coming = {key: one for key, one in self._coming.items() if key not in turns}
+            for key, (text, coming) in self._coming.items():  # somebody's turn that is about to be whole
+                texts["turns"][key], data["turns"][key] = text, coming
             if self._generation != wanted or not self._fits(texts):
                 self._renew(wanted, texts, data)
             for name in _COLLECTIONS:

@@ -43,7 +43,7 @@ class Embedder:
             return self.embed(texts)
         vectors = []
         for text in texts:
-            with one_thread():  # for one text at a time, so that others get their turn between two
+            with self._lock, one_thread():  # for one text at a time, so that others get their turn between two
                 vectors.append(self._lean.vector(text))
         return np.stack(vectors)
 

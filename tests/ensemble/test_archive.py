@@ -57,7 +57,7 @@ def test_forgotten_text_is_in_no_byte_of_the_run(ready: Run, settings: Settings)
 
 def test_forgetting_by_id_leaves_the_rest(tmp_path: Path) -> None:
     """Prevents: an id taken for a text; a conversation's id that forgets its first turn only."""
-    with open_archive(Run(tmp_path), cast(Embedder, Hashes())) as archive:
+    with open_archive(Run(tmp_path), embedder=cast(Embedder, Hashes())) as archive:
         talks = archive.conversations
         first, second, third = say(talks, "a", "One."), say(talks, "a", "Two."), say(talks, "b", "Three.")
         note = archive.remember("Four.")
@@ -88,7 +88,7 @@ def test_kill_while_forgetting(tmp_path: Path, moment: str) -> None:
     """Prevents: a store that is neither the old nor the new one, and words that come back because the erasure was half."""
     run = Run(tmp_path / "run")
     embedder = cast(Embedder, Hashes())
-    with open_archive(run, embedder) as archive:
+    with open_archive(run, embedder=embedder) as archive:
         say(archive.conversations, "a", "My beetle is called Xylophagus.")
         say(archive.conversations, "a", "The sky is blue.")
         archive.remember("The Xylophagus eats at noon.")
@@ -112,7 +112,7 @@ with open_archive(Run(Path({str(run.folder)!r}))) as archive:
 """
     died = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    with open_archive(run, embedder) as archive:
+    with open_archive(run, embedder=embedder) as archive:
         assert bool(_files_with(run.folder)) == bool(archive.found("xylophagus").ids) == still_there
         assert len(archive.words.known("turns")) == len(archive.conversations.turns("a")) == 1 + still_there
         assert kept in archive.words.known("notes") and len(archive.words.known("notes")) == 1 + still_there
@@ -133,7 +133,7 @@ from rostok.ensemble.archive import open_archive
 from rostok.runs import Run
 from tests.ensemble.talks import Hashes, say
 for _ in range(2):
-    with open_archive(Run(Path({str(tmp_path)!r})), Hashes()) as archive:
+    with open_archive(Run(Path({str(tmp_path)!r})), embedder=Hashes()) as archive:
         say(archive.conversations, "a", "One.")
         archive.remember("Two.")
         archive.words.recall("Two.", EnsembleSettings(), thread="a", before=9)

@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def archive(run: Run, embedder: Embedder) -> Iterator[Archive]:
-    with open_archive(run, embedder) as found:
+    with open_archive(run, embedder=embedder) as found:
         yield found
 
 
@@ -58,7 +58,7 @@ def test_notes_are_recalled_everywhere_and_turns_at_home(archive: Archive) -> No
 def test_what_was_used_lately_comes_first(run: Run, embedder: Embedder) -> None:
     """Prevents: words of years ago before those of yesterday; and a last use that is written down and never read."""
     now = time.time()
-    with open_archive(run, embedder) as archive:
+    with open_archive(run, embedder=embedder) as archive:
         for text in ("The code of the gate is 1234.", "The gate's code is 9876."):
             archive.remember(text)
         old, new = (note.id for note in archive.notes())
@@ -84,7 +84,7 @@ def test_recency_halves() -> None:
 @pytest.mark.parametrize("damage", ["garbage", "half", "gone", "marker"])
 def test_damaged_store_is_made_anew(run: Run, embedder: Embedder, damage: str) -> None:
     """Prevents: a chat that will not start, or has lost its notes, because Chroma's file was cut short."""
-    with open_archive(run, embedder) as archive:
+    with open_archive(run, embedder=embedder) as archive:
         _said(archive, "t", "My dog is called Rex.")
         archive.remember("The gate's code is 9876.")
     folder = next(run.memory.glob("words-*"))
@@ -95,7 +95,7 @@ def test_damaged_store_is_made_anew(run: Run, embedder: Embedder, damage: str) -
         folder.rename(run.memory / "words-0.part")
     else:
         file.write_bytes(b"not a database" * 400 if damage == "garbage" else file.read_bytes()[: file.stat().st_size // 2])
-    with open_archive(run, embedder) as archive:
+    with open_archive(run, embedder=embedder) as archive:
         assert [one.text for one in archive.words.recall("What is the gate's code?", SETTINGS)] == ["The gate's code is 9876."]
         assert len(archive.words.known("turns")) == 1 and [path.name for path in run.memory.glob("words-*")] == ["words-0"]
 
@@ -106,14 +106,23 @@ def test_store_follows_the_conversations(run: Run, embedder: Embedder) -> None:
         _said(archive, "t", "My dog is called Rex.")
         archive.remember("The gate's code is 9876.")
         assert archive.words.known("notes") == []
-    with open_archive(run, embedder) as archive:
+    with open_archive(run, embedder=embedder) as archive:
         assert len(archive.words.known("notes")) == len(archive.words.known("turns")) == 1
         archive.words.add_turn("t-lost", "t", 1, "This turn was never finished.")
-    with open_archive(run, embedder) as archive:
+    with open_archive(run, embedder=embedder) as archive:
         assert archive.words.known("turns") == [turn.id for turn in archive.conversations.turns("t")]
         branch = archive.conversations.fork("t", 1)
         assert len(archive.words.known("turns")) == 2
         assert archive.words.recall("What is my dog called?", SETTINGS, thread=branch, before=1)[-1].text.endswith("Rex.")
+
+
+def test_a_turn_in_the_making_survives_an_erasure(archive: Archive) -> None:
+    """Prevents: words that nobody recalls until the next start, because somebody else forgot something at that moment."""
+    _said(archive, "t", "My dog is called Rex.", "I live in a lighthouse.")
+    archive.words.add_turn("t-coming", "t", 2, "My boat is red.")
+    archive.forget("lighthouse")
+    archive.remember("The gate's code is 9876.")
+    assert "t-coming" in archive.words.known("turns") and len(archive.words.known("turns")) == 2
 
 
 def test_notes_that_cannot_be_kept(archive: Archive) -> None:
