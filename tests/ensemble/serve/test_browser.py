@@ -107,6 +107,25 @@ def test_a_stop(opened: Callable[..., Any], slowly: Callable[[], None]) -> None:
     expect(page.locator("#stop")).to_be_hidden()
 
 
+def test_another_conversation_in_mid_answer(opened: Callable[..., Any], slowly: Callable[[], None], served: Served) -> None:
+    """Prevents: words of one conversation that go on in another; an answer that nobody can see and that goes on."""
+    slowly()
+    page = opened()
+    _ask(page, "The first of two.")
+    expect(page.locator("#log .words.coming")).to_contain_text("word word")
+    page.locator("#new").click()
+    expect(page.locator("#empty")).to_be_visible()
+    expect(page.locator("#log li")).to_have_count(0)
+    _ask(page, "The second of two.")
+    expect(page.locator("#log .words.coming")).to_contain_text("word word")
+    page.locator("#stop").click()
+    _answered(page, 1)
+    expect(page.locator("#log .asked")).to_have_text(re.compile("The second of two."))
+    page.locator("#conversations .go", has_text="The first of two.").click()
+    expect(_answered(page, 1)).to_contain_text("stopped here")
+    assert served.server.desk.answering.places.taken == 0
+
+
 def test_a_reload_in_mid_answer(opened: Callable[..., Any], slowly: Callable[[], None], served: Served) -> None:
     """Prevents: a reload that loses the conversation, or leaves the server talking to nobody."""
     slowly()
