@@ -119,8 +119,9 @@ def serve(run: Run, settings: Settings, address: Address, tell: Callable[[str], 
         for sentence in ensemble.skipped:
             tell(f"Note: {sentence}")
         token = secrets.token_urlsafe(32)
-        shown = "127.0.0.1" if address.host in ("0.0.0.0", "::", "localhost") else _in_brackets(address.host)
-        here = f"http://{shown}:{listening.getsockname()[1]}"
+        bound, port = listening.getsockname()[:2]
+        shown = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1", "localhost": bound}.get(address.host, address.host)
+        here = f"http://{_in_brackets(shown)}:{port}"
         with _known(run, Serving(address=here, token=token, pid=os.getpid())), _logging():
             told = asyncio.run(_serve(ensemble, address.door(token), limits, listening, lambda: _greet(
                 tell, run, here, token, address, opens)))
