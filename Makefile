@@ -6,6 +6,7 @@
 # make bench-engine  tokens/s beside the one-at-a-time call;  make bench-seeds  three ways to have seeds written
 # make bench-corpus  what an expert learns from four kinds of corpus;  make bench-estimate  a small run predicted, then done
 # make bench-swarm   tokens/s of training beside trl's SFTTrainer (7 minutes)
+# make bench-serve   16 people talk with a server for 5 minutes
 # make bench-router  which expert should answer: every strategy beside the baselines, a hundred seeds (5 minutes)
 # make bench-ensemble ARGS=runs/demo  the ensemble beside its base, and beside what the same training could have given
 # make lint  ruff and mypy;  make check  lint, then test;  make clean  removes all .venv* and what tools left behind
@@ -18,7 +19,7 @@ STAGES := agents seeds generator swarm ensemble
 SOURCES := pyproject.toml $(shell find src $(STAGES) -type f ! -name '*.pyc')
 
 .PHONY: run test server test-vllm test-kills test-ray lint check clean
-.PHONY: bench-engine bench-seeds bench-corpus bench-estimate bench-swarm bench-router bench-ensemble
+.PHONY: bench-engine bench-seeds bench-corpus bench-estimate bench-swarm bench-serve bench-router bench-ensemble
 .DELETE_ON_ERROR:
 
 run: .venv/.installed
@@ -62,6 +63,9 @@ bench-estimate: .venv/.installed-dev
 
 bench-swarm: .venv/.installed-dev
 	$(BIN)/python bench/swarm.py
+
+bench-serve: .venv/.installed-dev
+	$(BIN)/python bench/serve.py $(ARGS)
 
 bench-router: .venv/.installed-dev
 	$(BIN)/python bench/router.py $(ARGS)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import numpy as np
-from numpy.typing import NDArray
-
+from rostok.config import EnsembleSettings
 from rostok.embedder import Embedder
 from rostok.ensemble.answer import Note, Turn
+from rostok.ensemble.memory import Memory, Remembered
 from rostok.ensemble.threads import Conversations, folded, open_conversations
 from rostok.ensemble.words import Words
 from rostok.errors import QuestionError, RunError
@@ -34,10 +33,12 @@ class Forgettable(Record):
 class Archive:
     """The conversations and notes of a run. Opened by `open_archive`; the run must be held."""
 
-    def __init__(self, run: Run, conversations: Conversations, words: Words) -> None:
+    def __init__(self, run: Run, conversations: Conversations, words: Words, memory: Memory | None = None,
+                 settings: EnsembleSettings | None = None, titles: Mapping[str, str] | None = None) -> None:
         self.run, self.conversations, self.words = run, conversations, words
+        self._memory, self._settings, self._titles = memory, settings, titles or {}
 
-    def notes(self) -> list[Note]:
+    def notes(self) -> Sequence[Note]:
         """What the user asked to be remembered, the oldest first."""
         return self.conversations.notes()
 
@@ -48,6 +49,20 @@ class Archive:
             QuestionError: it is empty or too long.
         """
         return self.conversations.add_note(check_message(text, "note")).id
+
+    def recall(self, question: str, count: int = 5) -> list[Remembered]:
+        """What bears on a question: notes, words of all conversations and pages of all seeds; the best score first.
+
+        Raises:
+            RunError: the archive was opened without a memory.
+        """
+        if self._memory is None or self._settings is None:
+            raise RunError("nothing can be looked for by meaning here: the archive was opened without a memory.")
+        asked = check_message(question, "question")
+        everywhere = self._settings.model_copy(update={"recall_all": True})
+        found = self.words.recall(asked, everywhere, thread="", count=count)
+        found += self._memory.pages_of_all(asked, self._titles, count)
+        return sorted(found, key=lambda one: -one.score)[:count]
 
     def found(self, what: str | Sequence[str]) -> Forgettable:
         """What `forget` would erase."""
@@ -85,20 +100,25 @@ class Archive:
 
 
 @contextmanager
-def open_archive(run: Run, embedder: Embedder | None = None,
-                 vector: Callable[[str], NDArray[np.float32]] | None = None) -> Iterator[Archive]:
+def open_archive(run: Run, memory: Memory | None = None, settings: EnsembleSettings | None = None,
+                 titles: Mapping[str, str] | None = None, *, embedder: Embedder | None = None) -> Iterator[Archive]:
     """The archive of a run; an erasure that was broken off is finished first. Call with the run held.
+
+    Args:
+        memory: with it, and the settings, something can be recalled; its embedder is used.
+        titles: {seed: what people call it}.
+        embedder: in the place of the memory's.
 
     Raises:
         DataError: the conversations are damaged.
         StorageError: the disk is full.
     """
     with open_conversations(run.conversations) as conversations:
-        words = Words(run.memory, conversations, embedder, vector)
+        words = Words(run.memory, conversations, embedder or (memory and memory.embedder), memory and memory.vector)
         try:
             conversations.changed = words.sync
             conversations.sweep()
-            yield Archive(run, conversations, words)
+            yield Archive(run, conversations, words, memory, settings, titles)
         finally:
             words.close()
 

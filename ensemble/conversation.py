@@ -139,13 +139,15 @@ class Ensemble:
 
     def reply(self, messages: Sequence[Message], on_text: OnText | None = None, on_route: OnRoute | None = None,
               pin: str | None = None, *, sampling: Sampling | None = None, mixing: Mixing | None = None,
-              stop: threading.Event | None = None, seed: int | None = None, retrieval: bool | None = None) -> Answer:
+              stop: threading.Event | None = None, seed: int | None = None, retrieval: bool | None = None,
+              notes: bool = True) -> Answer:
         """Answer the last message of a conversation that the caller keeps; nothing is kept here, but notes are recalled.
 
         Args:
             messages: as an OpenAI client sends them; the last is the user's.
             sampling: None draws as `ask` does.
             seed: of the draw; None takes one that belongs to the question.
+            notes: whether notes may be recalled; not for a caller who may be somebody else than the one who wrote them.
 
         Raises:
             as `ask`.
@@ -155,7 +157,7 @@ class Ensemble:
         question = check_message(messages[-1].content)
         wish = _Wish(on_text, on_route, mixing, sampling, stop, seed, self._retrieves(retrieval))
         route = self._routed(question, self._pinned(pin), wish)
-        recalled = self._recalled(question, wish)
+        recalled = self._recalled(question, wish) if notes else []
         answer = self._speak(question, route, recalled, messages[:-1], wish)
         self.archive.words.used([one.id for one in answer.memories if one.trust != "corpus"])
         return answer
@@ -182,7 +184,7 @@ class Ensemble:
         """All conversations of the run."""
         return self.archive.conversations
 
-    def notes(self) -> list[Note]:
+    def notes(self) -> Sequence[Note]:
         """See `Archive.notes`."""
         return self.archive.notes()
 
@@ -199,13 +201,8 @@ class Ensemble:
         return self.archive.forget(what)
 
     def recall(self, question: str, count: int = 5) -> list[Remembered]:
-        """What bears on a question: notes, words of all conversations and pages of all seeds; the best score first."""
-        everywhere = self.settings.ensemble.model_copy(update={"recall_all": True})
-        words = self.archive.words.recall(check_message(question), everywhere, thread="", count=count)
-        near = self.router.route(question)
-        pages = [page for seed in dict.fromkeys(one.seed for one in near.neighbours)
-                 for page in self.memory.pages(question, seed, self.title(seed), count)]
-        return sorted([*words, *pages], key=lambda one: -one.score)[:count]
+        """See `Archive.recall`."""
+        return self.archive.recall(question, count)
 
     # ── the graph ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -332,7 +329,8 @@ def open_ensemble(run: Run, settings: Settings, *, read_memories: bool = True, m
     serving = admit(run, seeds, base)
     embedder = Embedder(find_embedder(settings.models.embedder))
     index(run, seeds, embedder)
-    with Memory(run.memory, embedder) as memory, open_archive(run, embedder, memory.vector) as archive:
+    titles = {seed.id: seed.title for seed in seeds}
+    with Memory(run.memory, embedder) as memory, open_archive(run, memory, settings.ensemble, titles) as archive:
         router = open_router(run, settings, memory, seeds)
         with open_engine(base, settings.models, sequences=sequences) as engine:
             serving.load(engine, settings.ensemble)

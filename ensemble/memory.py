@@ -10,7 +10,7 @@ What people said and noted lies in a store of its own, `rostok.ensemble.words`, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -133,11 +133,19 @@ class Memory:
 
     def pages(self, question: str, seed: str, title: str, count: int) -> list[Remembered]:
         """The pages of one seed that are nearest to the question."""
+        return self._pages(question, {"seed": seed}, {seed: title}, count)
+
+    def pages_of_all(self, question: str, titles: Mapping[str, str], count: int) -> list[Remembered]:
+        """The pages that are nearest to the question, of whichever seed; `titles` is {seed: what it is called}."""
+        return self._pages(question, None, titles, count)
+
+    def _pages(self, question: str, where: Mapping[str, str] | None, titles: Mapping[str, str], count: int) -> list[Remembered]:
         if count < 1:
             return []
-        row = self.store.query("pages", self.vector(question)[None], count, {"seed": seed})[0]
-        return [Remembered(text=text, seed=seed, similarity=similarity, kind=str(data["kind"]), id=key, score=similarity,
-                           source=f"page {data['spec']} of “{title}”, {data['kind']}, author {data['author']}")
+        row = self.store.query("pages", self.vector(question)[None], count, where)[0]
+        return [Remembered(text=text, seed=str(data["seed"]), similarity=similarity, kind=str(data["kind"]), id=key,
+                           score=similarity, source=f"page {data['spec']} of “{titles.get(str(data['seed']), data['seed'])}”, "
+                                                    f"{data['kind']}, author {data['author']}")
                 for key, text, data, similarity in row]
 
     def known(self, collection: Collection) -> list[str]:

@@ -31,6 +31,9 @@ def compose(engine: Engine, question: str, history: Sequence[Message], memories:
     """
     template, used = engine.template, list(memories)
     systems = [message.content for message in history if message.role == "system"]
+    wish = language_wish(question)
+    if wish:
+        systems = [*(systems or [template.system]), wish]
     turns = [message for message in history if message.role != "system"][-2 * HISTORY :]
     while True:
         messages = _messages(template, systems, question, turns, used)
@@ -43,6 +46,16 @@ def compose(engine: Engine, question: str, history: Sequence[Message], memories:
             used.pop()
 
 
+def language_wish(question: str) -> str:
+    """A sentence that asks for an answer in the question's language, where that is not English.
+
+    Models that speak several languages answer in that of the remembered texts otherwise.
+    """
+    letters = [letter for letter in question if letter.isalpha()]
+    cyrillic = sum("а" <= letter <= "я" or letter == "ё" for letter in "".join(letters).casefold())
+    return "Отвечай по-русски." if letters and cyrillic > len(letters) / 2 else ""
+
+
 def visible(text: str) -> str:
     """The text without control characters, which could move a terminal's cursor or hide words."""
     return _UNSEEN.sub("", text)
@@ -52,7 +65,7 @@ def _messages(template: Template, systems: Sequence[str], question: str, turns: 
               memories: Sequence[Remembered]) -> tuple[Message, ...]:
     messages = []
     if memories or systems:
-        head = " ".join(systems or [template.system])
+        head = " ".join(one for one in systems or [template.system] if one)
         quoted = [f"[{number}] {_one_line(one.source)}\n{_quoted(one.text)}"
                   for number, one in enumerate(memories, start=1)]
         messages.append(Message("system", "\n\n".join([f"{head} {_HEAD if memories else ''}".strip(), *quoted])))

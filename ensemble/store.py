@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from rostok.errors import DataError, RostokError, writing
 
+_COUNT = slice(20, 28)  # of the vectors in an index, in the header of hnswlib as Chroma writes it
+
 Found = tuple[str, str, dict[str, Any], float]  # id, text, metadata, cosine
 
 
@@ -38,6 +40,7 @@ class Store:
     def __init__(self, folder: Path, names: Sequence[str], made_from: str | None = None) -> None:
         self.folder = folder
         self._lock = threading.RLock()
+        self._settled: set[str] = set()  # collections whose index was opened
         with self._asking(writes=made_from is not None):
             try:
                 self._client = chromadb.PersistentClient(str(folder), ChromaSettings(anonymized_telemetry=False))
@@ -49,6 +52,8 @@ class Store:
             with self._asking(writes=made_from is not None):
                 self._collections = {name: self._collection(name, made_from) for name in names}
                 self.made_from = str((self._collections[names[0]].metadata or {}).get("made_from", ""))
+                for name in names:
+                    self._settle(name)
         except BaseException:
             self.close()
             raise
@@ -96,6 +101,7 @@ class Store:
             with self._asking(writes=True):
                 self._collections[name].upsert(ids=list(ids), embeddings=vectors, documents=list(texts),
                                                metadatas=[dict(one) for one in metadata])
+                self._settle(name)
 
     def mark(self, name: str, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> None:
         """Change fields of the metadata of these ids."""
@@ -109,6 +115,26 @@ class Store:
         return self._client.get_or_create_collection(
             name, metadata={"made_from": made_from}, configuration={"hnsw": {"space": "cosine"}},
             embedding_function=None)
+
+    def _settle(self, name: str) -> None:
+        """Have Chroma open the index of a collection, and clean up after it.
+
+        As long as that holds fewer than a thousand vectors it is in no file, and Chroma writes room for it in its place as it
+        got it from the system's allocator: whatever the process had in memory before, forgotten words too. Nothing reads
+        these bytes; the next opening writes such again.
+        """
+        if name in self._settled:
+            return
+        one = self._collections[name].get(limit=1, include=["embeddings"])["embeddings"]
+        if not len(one):
+            return  # there is no index before the first vector
+        self._collections[name].query(query_embeddings=one, n_results=1, include=[])
+        self._settled.add(name)
+        for header in self.folder.glob("*/header.bin"):
+            if int.from_bytes(header.read_bytes()[_COUNT], "little") == 0:
+                for path in (header.with_name("data_level0.bin"), header.with_name("length.bin")):
+                    with path.open("r+b") as file:
+                        file.write(bytes(path.stat().st_size))
 
     @contextmanager
     def _asking(self, *, writes: bool = False) -> Iterator[None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from rostok.config import Mixing, Settings
@@ -27,7 +27,7 @@ OnRoute = Callable[[Route], None]
 class Shelf(Protocol):
     """The conversations of a run; see `rostok.ensemble.threads.Conversations`."""
 
-    def list(self) -> list[Conversation]: ...
+    def list(self) -> Sequence[Conversation]: ...
     def get(self, thread: str) -> Conversation: ...
     def last(self) -> Conversation | None: ...
     def turns(self, thread: str) -> Sequence[Turn]: ...
@@ -48,6 +48,7 @@ class Keeper(Protocol):
     def remember(self, text: str) -> str: ...
     def found(self, what: str | Sequence[str]) -> Forgettable: ...
     def forget(self, what: str | Sequence[str]) -> int: ...
+    def recall(self, question: str, count: int = 5) -> Sequence[Remembered]: ...
 
 
 class Talker(Keeper, Protocol):
@@ -67,7 +68,6 @@ class Talker(Keeper, Protocol):
               stop: threading.Event | None = None, seed: int | None = None, retrieval: bool | None = None) -> Answer: ...
     def route(self, question: str) -> Route: ...
     def compare(self, question: str, count: int = 2) -> Sequence[Answer]: ...
-    def recall(self, question: str, count: int = 5) -> Sequence[Remembered]: ...
 
 
 @contextmanager
@@ -94,22 +94,34 @@ def open_talker(run: Run, settings: Settings, command: str, *, sequences: int = 
 
 
 @contextmanager
-def open_keeper(run: Run, command: str) -> Iterator[Keeper]:
-    """What a run remembers, from the server that holds it, or read here without loading a model.
+def open_keeper(run: Run, command: str, settings: Settings | None = None) -> Iterator[Keeper]:
+    """What a run remembers, from the server that holds it, or read here without loading the base.
+
+    Args:
+        settings: given where something is to be recalled, which needs the embedder.
 
     Raises:
         RunError: another process than a server holds the run.
-        DataError: the conversations are damaged.
+        DataError: the conversations or the memory are damaged.
     """
     with _remote(run) as server:
         if server is not None:
             yield server
             return
-    with run.held(command):
+    with run.held(command), ExitStack() as stack:
         from rostok.ensemble.archive import open_archive
 
-        with open_archive(run) as archive:
-            yield archive
+        if settings is None:
+            yield stack.enter_context(open_archive(run))
+            return
+        from rostok.embedder import Embedder
+        from rostok.ensemble.memory import Memory
+        from rostok.models import find_embedder
+        from rostok.seeds.library import Library
+
+        memory = stack.enter_context(Memory(run.memory, Embedder(find_embedder(settings.models.embedder))))
+        titles = {seed.id: seed.title for seed in Library(run.seeds).seeds()}
+        yield stack.enter_context(open_archive(run, memory, settings.ensemble, titles))
 
 
 @contextmanager

@@ -94,7 +94,7 @@ class Conversations:
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def list(self) -> list[Conversation]:
+    def list(self) -> Sequence[Conversation]:
         """All conversations, the one spoken in last first."""
         return [_listed(row) for row in self._rows(f"{_LISTED} ORDER BY updated DESC, id DESC")]
 
@@ -110,12 +110,12 @@ class Conversations:
         rows = self._rows(f"{_LISTED} ORDER BY updated DESC, id DESC LIMIT 1")
         return _listed(rows[0]) if rows else None
 
-    def turns(self, thread: str) -> list[Turn]:
+    def turns(self, thread: str) -> Sequence[Turn]:
         """The whole turns of a conversation; none where there is no such conversation."""
         return [_turn(row) for row in self._rows(
             "SELECT id, number, time, question, text, speaker, answer FROM turns WHERE thread = ? ORDER BY number", thread)]
 
-    def search(self, text: str, count: int = 50) -> list[Hit]:
+    def search(self, text: str, count: int = 50) -> Sequence[Hit]:
         """Turns in which all words of `text` occur, each also as the beginning of a longer word; the best first."""
         words = [word for word in "".join(c if c.isalnum() else " " for c in text).split() if word]
         if not words:
@@ -136,7 +136,7 @@ class Conversations:
         for one in chosen:
             yield Transcript(**one.model_dump(), said=tuple(self.turns(one.id)))
 
-    def notes(self) -> list[Note]:
+    def notes(self) -> Sequence[Note]:
         """What the user asked to be remembered, the oldest first."""
         return [Note(id=row[0], time=row[1], text=row[2])
                 for row in self._rows("SELECT id, time, text FROM notes ORDER BY time, id")]
@@ -146,7 +146,7 @@ class Conversations:
         return {row[0]: (row[1], row[2], row[3], row[4])
                 for row in self._rows("SELECT id, thread, number, time, question FROM turns ORDER BY place")}
 
-    def find(self, what: str) -> tuple[list[Note], list[tuple[str, Turn]]]:
+    def find(self, what: str) -> tuple[Sequence[Note], Sequence[tuple[str, Turn]]]:
         """The notes, and the turns with their threads, of this id or with this text in them, whatever the case."""
         wanted = folded(what)
         if not wanted:
@@ -337,7 +337,7 @@ class Conversations:
         for key, value in values.items():
             cursor.execute("INSERT OR REPLACE INTO state (key, value) VALUES (?, ?)", (key, value))
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *values: object) -> Sequence[tuple[Any, ...]]:
         with self.checkpoints.lock, closing(self.checkpoints.conn.execute(query, values)) as found:
             return found.fetchall()
 

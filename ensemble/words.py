@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,7 @@ class Words:
         self._lock = threading.RLock()
         self._store: Store | None = None
         self._generation = -1
+        self._coming: dict[str, tuple[str, TurnData]] = {}  # added here, and not yet seen in conversations.sqlite
         self.sync()
 
     def close(self) -> None:
@@ -99,8 +100,8 @@ class Words:
         vector = self._vector(question)[None]
         found = self._best("notes", vector, None, count, _NOTED, settings.note_half_life)
         if thread is not None:
-            mine = {"$and": [{"thread": thread}, {"number": {"$lt": before}}]}
-            where = {"$or": [mine, {"thread": {"$ne": thread}}]} if settings.recall_all else mine
+            mine: dict[str, Any] = {"$and": [{"thread": thread}, {"number": {"$lt": before}}]}
+            where: dict[str, Any] = {"$or": [mine, {"thread": {"$ne": thread}}]} if settings.recall_all else mine
             if before > 0 or settings.recall_all:
                 found += self._best("turns", vector, where, count, _SAID, settings.turn_half_life, thread)
         return found
@@ -124,10 +125,11 @@ class Words:
     def add_turn(self, key: str, thread: str, number: int, text: str) -> None:
         """Keep what the user said. There is no such function for what a model said."""
         now = self._clock()
+        data = TurnData(thread=thread, number=number, time=now, used=now)
         vector = self._vector(text)[None]
         with self._lock:
-            self._opened().put("turns", [key], [text], vector,
-                               [TurnData(thread=thread, number=number, time=now, used=now).model_dump()])
+            self._opened().put("turns", [key], [text], vector, [data.model_dump()])
+            self._coming[key] = (text, data)
 
     def sync(self) -> None:
         """Bring the store in step with conversations.sqlite; see above.
@@ -142,6 +144,9 @@ class Words:
                 "turns": {key: TurnData(thread=thread, number=number, time=when, used=when)
                           for key, (thread, number, when, _) in turns.items()},
                 "notes": {note.id: NoteData(time=note.time, used=note.time) for note in notes}}
+            self._coming = {key: one for key, one in self._coming.items() if key not in turns}
+            for key, (text, coming) in self._coming.items():  # somebody's turn that is about to be whole
+                texts["turns"][key], data["turns"][key] = text, coming
             if self._generation != wanted or not self._fits(texts):
                 self._renew(wanted, texts, data)
             for name in _COLLECTIONS:
@@ -198,7 +203,7 @@ class Words:
             for path in sorted(self.folder.glob("words-*"), key=_age, reverse=True):
                 if path.suffix != ".part" and self._store is None:
                     self._open(path)
-        kept = {}
+        kept: dict[str, tuple[list[str], NDArray[np.float32], dict[str, float]]] = {}
         for name in _COLLECTIONS:
             try:
                 ids = [key for key in self.known(name) if key in texts[name]] if self._store is not None else []
@@ -239,7 +244,7 @@ class Words:
             raise DataError("nothing can be looked for without an embedder.")
         return self.embedder.embed(texts)
 
-    def _best(self, name: Collection, vector: NDArray[np.float32], where: dict[str, object] | None, count: int,
+    def _best(self, name: Collection, vector: NDArray[np.float32], where: dict[str, Any] | None, count: int,
               least: float, half_life: float, thread: str | None = None) -> list[Remembered]:
         if count < 1:
             return []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from rostok.cli_run import RunFolder, command_line, open_console, prepare_process
+from rostok.cli_run import RunFolder, open_console, prepare_process
 from rostok.errors import RunError
 
 if TYPE_CHECKING:
@@ -34,18 +34,19 @@ def route(ctx: typer.Context, run: RunFolder,
     prepare_process(settings)
     if not question.strip():
         raise RunError('the question is empty. Ask something, for example: rostok route RUN "what is a tide?"')
-    console = open_console()
+    ctx.obj.unsaid = (question,)  # people's words belong where they can be forgotten, and not into lock or log
+    console, command = open_console(), f"rostok route {run}"
     names = _names(strategy, settings)
     if (opened.folder / "serve.json").is_file() and opened.holder() is not None:
         from rostok.ensemble.talker import open_talker
 
-        with open_talker(opened, settings, command_line()) as talker:  # a server has loaded one strategy: its own
+        with open_talker(opened, settings, command) as talker:  # a server has loaded one strategy: its own
             decided = talker.route(question.strip())
             found: Found = {settings.router.strategy: (decided, 0.0)}
             titles = {name: talker.title(name) for name in decided.scores}
             notes = ["a server holds the run, so only its own strategy is asked"]
     else:
-        with opened.held(command_line()):
+        with opened.held(command):
             found, titles, notes = _routed(opened, settings, question.strip(), names, console)
     if json_:
         typer.echo(json.dumps(_plain(question, found, titles, settings), ensure_ascii=False, indent=1))

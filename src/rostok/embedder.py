@@ -43,7 +43,7 @@ class Embedder:
             return self.embed(texts)
         vectors = []
         for text in texts:
-            with one_thread():  # for one text at a time, so that others get their turn between two
+            with self._lock, one_thread():  # for one text at a time, so that others get their turn between two
                 vectors.append(self._lean.vector(text))
         return np.stack(vectors)
 
@@ -54,3 +54,8 @@ class Embedder:
         with self._lock:
             vectors = self._model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, np.float32)
+
+    def count(self, texts: Sequence[str]) -> int:
+        """Tokens in the texts, as the model reads them."""
+        with self._lock:
+            return sum(len(row) for row in self._model.tokenizer(list(texts))["input_ids"])
