@@ -93,6 +93,28 @@ def test_options_that_contradict_each_other(ready: Run, capsys: pytest.CaptureFi
         assert reason in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("argv", "piped", "asked"), [
+    ([], "Why is\nthe sky blue?\n", "Why is\nthe sky blue?\n"),
+    (["-"], "Почему?", "Почему?"),
+    (["Why?"], "not read", "Why?"),
+])
+def test_question_from_a_pipe(ready: Run, monkeypatch: pytest.MonkeyPatch, argv: list[str], piped: str, asked: str) -> None:
+    """Prevents: `git diff | rostok chat RUN` that waits for a terminal, and a script that hangs on an input it never gave."""
+    wishes: list[Wish] = []
+    monkeypatch.setattr("rostok.ensemble.chat.chat", lambda run, settings, wish, out, side: wishes.append(wish))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped.encode())))
+    assert run_command(["chat", str(ready.folder), *argv]) == 0
+    assert [wish.question for wish in wishes] == [asked]
+
+
+def test_an_empty_pipe_is_told(ready: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: a conversation with nobody, from cron."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n")))
+    monkeypatch.setattr("rostok.ensemble.chat.open_talker", None)
+    assert run_command(["chat", str(ready.folder), "  "]) == 2
+    assert "the message is empty" in capsys.readouterr().err
+
+
 def test_the_lock_does_not_keep_the_question(ready: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents: words that were forgotten, or meant to be kept nowhere, in run.lock."""
     (ready.folder / "experts.jsonl").unlink()
