@@ -7,6 +7,9 @@
 # make bench-corpus  what an expert learns from four kinds of corpus;  make bench-estimate  a small run predicted, then done
 # make bench-objective  what an expert learns by next-token loss, by distillation and by both
 # make bench-swarm   tokens/s of training beside trl's SFTTrainer (7 minutes)
+# make bench-serve   16 people talk with a server for 5 minutes
+# make bench-router  which expert should answer: every strategy beside the baselines, a hundred seeds (5 minutes)
+# make bench-ensemble ARGS=runs/demo  the ensemble beside its base, and beside what the same training could have given
 # make lint  ruff and mypy;  make check  lint, then test;  make clean  removes all .venv* and what tools left behind
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -17,7 +20,7 @@ STAGES := agents seeds generator swarm ensemble
 SOURCES := pyproject.toml $(shell find src $(STAGES) -type f ! -name '*.pyc')
 
 .PHONY: run test server test-vllm test-kills test-ray lint check clean
-.PHONY: bench-engine bench-seeds bench-corpus bench-estimate bench-swarm bench-objective
+.PHONY: bench-engine bench-seeds bench-corpus bench-estimate bench-swarm bench-objective bench-serve bench-router bench-ensemble
 .DELETE_ON_ERROR:
 
 run: .venv/.installed
@@ -65,6 +68,15 @@ bench-swarm: .venv/.installed-dev
 
 bench-objective: .venv/.installed-dev
 	$(BIN)/python bench/objective.py $(ARGS)
+
+bench-serve: .venv/.installed-dev
+	$(BIN)/python bench/serve.py $(ARGS)
+
+bench-router: .venv/.installed-dev
+	$(BIN)/python bench/router.py $(ARGS)
+
+bench-ensemble: .venv/.installed-dev
+	$(BIN)/python bench/ensemble.py $(ARGS)
 
 clean:
 	rm -rf .venv .venv-vllm .venv-server dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

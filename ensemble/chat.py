@@ -1,145 +1,185 @@
 """`rostok chat RUN`: talk with the ensemble in a terminal, or ask one question from a pipe.
 
-Before the first word stands who answers and how near the question lies to it; after the last, what was remembered.
+Before the first word stands who answers and how near the question lies to it; after the last, what was read. A question
+from a pipe has its answer alone on the standard output, and everything else on the standard error.
 """
 
 from __future__ import annotations
 
-import secrets
-import time
-from contextlib import ExitStack, nullcontext
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 
 from rich.console import Console
 
 from rostok.config import Settings
-from rostok.ensemble.conversation import Answer, Ensemble, open_ensemble
+from rostok.ensemble.answer import BASE
+from rostok.ensemble.archive import check_message
+from rostok.ensemble.commands import Commands
 from rostok.ensemble.prompt import visible
 from rostok.ensemble.router import Route
-from rostok.errors import ModelError
+from rostok.ensemble.screen import Answering, Screen
+from rostok.ensemble.talk import Fleeting, Kept, Manner, Talk
+from rostok.ensemble.talker import Talker, open_talker
+from rostok.ensemble.typing_in import Reader, open_reader
+from rostok.ensemble.wording import Wording
+from rostok.errors import ModelError, QuestionError, RunError
 from rostok.runs import Run
 
-_HELP = """Ask anything. The expert whose thought is nearest answers; where none is near, the base does.
-  /experts  who can answer
-  /why      why the last answer came from whom it came
-  /help     this text
-  /quit     leave (or end of file); Ctrl-C stops an answer"""
+_REMEMBERED_LINES = 200  # messages of earlier conversations that the arrow keys bring back
+_REMEMBERED_TALKS = 20
 
 
-def chat(run: Run, settings: Settings, question: str | None, console: Console, thread: str | None = None,
-         pin: str | None = None) -> None:
-    """Answer one question, or talk until the end of the input. Call with the run held.
+@dataclass(frozen=True)
+class Wish:
+    """What the command line asks for.
+
+    Attributes:
+        question: one question; None is a conversation.
+        thread: id of the conversation to go on with, "" for the last one, None for a new one.
+        kept: whether the conversation is kept in the run.
+    """
+
+    question: str | None = None
+    thread: str | None = None
+    kept: bool = True
+    manner: Manner = field(default_factory=Manner)
+    language: str = "en"
+
+
+def chat(run: Run, settings: Settings, wish: Wish, out: Console, side: Console) -> None:
+    """Answer one question, or talk until the end of the input.
 
     Args:
-        thread: name of the conversation to go on with; None begins a new one.
-        pin: who answers, whatever the router says; see `Ensemble.ask`.
+        out: where a question's answer goes.
+        side: where all else goes; in a conversation also the answers.
 
     Raises:
-        RostokError: as `open_ensemble` and `Ensemble.ask`.
+        QuestionError: the question is empty or far too long; no model was loaded for it.
+        RostokError: as `open_talker` and `Ensemble.ask`.
     """
-    if question is not None and not question.strip():
-        _say(console, "The question is empty. Ask something, for example: rostok chat RUN \"what is a tide?\"")
-        return
+    say = Wording(wish.language)
+    if wish.question is not None:
+        check_message(wish.question)
     with ExitStack() as stack:
-        with console.status("waking the experts") if console.is_terminal else nullcontext():
-            ensemble = stack.enter_context(open_ensemble(run, settings))
-        for sentence in ensemble.skipped:
-            _say(console, f"Note: {sentence}", style="yellow")
-        ensemble.check_pin(pin)
-        talk = _Talk(ensemble, console, thread or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}", pin)
-        if question is not None:
-            talk.answer(question)
+        with side.status(say("waking")) if side.is_terminal else nullcontext():
+            talker = stack.enter_context(open_talker(run, settings, f"rostok chat {run.folder}"))
+        screen = Screen(out, side, say)
+        for sentence in talker.skipped:
+            screen.line(say("note", text=sentence), style="yellow")
+        talker.check_pin(wish.manner.pin)
+        conversation = Conversation(talker, screen, _talk(talker, wish), wish.manner)
+        if wish.question is not None:
+            conversation.answer(wish.question)
         else:
-            talk.loop()
+            conversation.loop()
 
 
-class _Talk:
-    """One conversation at one console."""
+class Conversation:
+    """A person, a screen, and whoever is talked to. `rostok.ensemble.commands` does what begins with a slash."""
 
-    def __init__(self, ensemble: Ensemble, console: Console, thread: str, pin: str | None = None) -> None:
-        self.ensemble, self.console, self.thread, self.pin = ensemble, console, thread, pin
-        self.route: Route | None = None
+    def __init__(self, talker: Talker, screen: Screen, talk: Talk, manner: Manner, reader: Reader | None = None) -> None:
+        self.talker, self.screen, self.talk, self.manner = talker, screen, talk, manner
+        self.say = screen.say
+        self.commands = Commands(self)
+        self.reader = reader
 
     def loop(self) -> None:
         """Read and answer until /quit or the end of the input."""
-        count = len(self.ensemble.experts)
-        who = f"{count} expert{'s' if count != 1 else ''}"
-        _say(self.console, f"{who} and the base listen; /help says more.", style="dim")
-        commands = {"/help": self.help, "/experts": self.experts, "/why": self.why}
+        self._greet()
+        if self.reader is None:
+            self.reader = open_reader(self.commands.typed, self.commands.names, self._history())
         while True:
             try:
-                line = visible(input("> ")).strip()
+                message = visible(self.reader.read(self._prompt())).strip()
             except EOFError:
-                _say(self.console, "")
+                self.screen.line()
                 return
             except KeyboardInterrupt:
-                _say(self.console, "\n/quit leaves.", style="dim")
+                self.screen.line("\n" + self.say("quit_leaves"), style="dim")
                 continue
-            if line == "/quit":
+            if message == "/quit":
                 return
-            if line in commands:
-                commands[line]()
-            elif line.startswith("/"):
-                _say(self.console, f"There is no command {line.split()[0]}. /help names them all.")
-            elif line:
-                try:
-                    self.answer(line)
-                except KeyboardInterrupt:
-                    _say(self.console, "\n(stopped; this turn is not remembered)", style="dim")
-                except ModelError as error:  # such as a question longer than the context: the talk goes on
-                    _say(self.console, f"{error}", style="red")
-            else:
-                _say(self.console, "Ask something, or /quit.", style="dim")
+            try:
+                if not message:
+                    self.screen.line(self.say("ask"), style="dim")
+                elif message.startswith("/"):
+                    self.commands.run(message)
+                else:
+                    self.answer(message, stoppable=True)
+            except KeyboardInterrupt:
+                self.screen.line("\n" + self.say("stopped_unkept"), style="dim")
+            except (ModelError, QuestionError, RunError) as error:  # it costs this message only
+                self.screen.line(str(error), style="red")
 
-    def answer(self, question: str) -> None:
-        """Stream one answer between the line of who speaks and the lines of what was read."""
-        answer = self.ensemble.ask(question, self.thread, self._on_text, self._on_route, self.pin)
-        _say(self.console, "")
-        self._after(answer)
+    def answer(self, question: str, *, again: bool = False, stoppable: bool = False) -> None:
+        """Stream one answer between the line of who speaks and the lines of what was read.
 
-    def help(self) -> None:
-        """What can be typed."""
-        _say(self.console, _HELP)
+        Args:
+            again: replace the last answer.
+            stoppable: whether Ctrl-C stops the answer and keeps what was said; else it ends the program.
+        """
+        with stopping() if stoppable else nullcontext() as stop:
+            answering = self.screen.answering()
+            try:
+                answer = self.talk.ask(question, self.manner, answering.piece,
+                                       lambda route: self._tell(route, answering), stop=stop, again=again)
+            finally:
+                answering.close()
+        self.screen.after(answer, self.talk.kept, self.talker.title)
 
-    def experts(self) -> None:
-        """Everybody who can answer, and who cannot."""
-        for seed, expert in self.ensemble.experts.items():
-            _say(self.console, f"  {self.ensemble.title(seed)}  ({expert.id}, seed {seed})")
-        _say(self.console, "  base  (answers what is near to none of them)")
-        for sentence in self.ensemble.skipped:
-            _say(self.console, f"  {sentence}", style="yellow")
+    def _tell(self, route: Route, answering: Answering) -> None:
+        served = route.seed if route.seed in self.talker.experts else None
+        self.screen.speaker(self.talker.title(served), served, route.score)
+        answering.open()
 
-    def why(self) -> None:
-        """The evidence of the last route."""
-        if self.route is None:
-            _say(self.console, "Nothing was asked yet.")
-            return
-        _say(self.console, f"{self.ensemble.title(self.route.seed)}: nearest text {self.route.score:.2f}, "
-                           f"experts speak from {self.route.threshold:.2f} on.")
-        for seed, weight in list(self.route.scores.items())[:5]:
-            _say(self.console, f"  {weight:.0%} of the votes: {self.ensemble.title(seed)}")
-        for one in self.route.neighbours[:5]:
-            whose = self.ensemble.title(one.seed)
-            _say(self.console, f"  {one.similarity:.2f}  {whose}, {one.kind}: {one.label}", style="dim")
+    def _greet(self) -> None:
+        count = len(self.talker.experts)
+        self.screen.line(self.say("experts_one" if count == 1 else "experts_many", count=count), style="dim")
+        if not self.talk.kept:
+            self.screen.line(self.say("nothing_kept"), style="dim")
+        said = self.talk.turns()
+        if said:
+            self.screen.line(self.say("goes_on", title=self.talk.transcript().title, turns=len(said)), style="dim")
+            self.screen.line(f"> {said[-1].question}", style="dim")
+            self.screen.line(f"[{said[-1].speaker}] {said[-1].text}", style="dim")
 
-    def _on_route(self, route: Route) -> None:
-        self.route = route
-        served = route.seed if route.seed in self.ensemble.experts else None
-        _say(self.console, f"[{self.ensemble.title(served)}  {route.score:.2f}]", style="bold cyan")
+    def _prompt(self) -> str:
+        pin = self.manner.pin
+        return "> " if pin is None else f"[{BASE if pin == BASE else visible(self.talker.title(pin))}] > "
 
-    def _on_text(self, piece: str) -> None:
-        self.console.out(visible(piece), end="", highlight=False)
-
-    def _after(self, answer: Answer) -> None:
-        if answer.finish == "length":
-            _say(self.console, "(cut: an answer ends here at the latest)", style="dim")
-        if answer.note:
-            _say(self.console, f"Note: {answer.note}.", style="yellow")
-        for memory in answer.memories:
-            beginning = " ".join(memory.text.split())
-            shown = beginning if len(beginning) <= 70 else beginning[:69] + "…"
-            _say(self.console, f"remembered {memory.similarity:.2f}  {memory.source}: {shown}", style="dim")
+    def _history(self) -> list[str]:
+        talks = list(self.talker.conversations.list())[:_REMEMBERED_TALKS]
+        lines = [turn.question for talk in reversed(talks) for turn in self.talker.conversations.turns(talk.id)]
+        return lines[-_REMEMBERED_LINES:]
 
 
-def _say(console: Console, text: str, style: str | None = None) -> None:
-    """A line as it is: nothing in it is markup, and nothing in it moves the cursor."""
-    console.out(visible(text), style=style, highlight=False)
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets; a second Ctrl-C ends what is inside."""
+    stop = threading.Event()
+
+    def on_interrupt(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _talk(talker: Talker, wish: Wish) -> Talk:
+    if not wish.kept:
+        return Fleeting(talker)
+    if wish.thread is None:
+        return Kept(talker)
+    last = talker.conversations.last() if wish.thread == "" else talker.conversations.get(wish.thread)
+    return Kept(talker, last.id if last is not None else None)

@@ -2,7 +2,7 @@
 
 Ids are `<seed>:<spec>`, so nothing is stored twice. memory/indexed.json, with the hash of everything the store
 was made from, is written last. A store that was made from something else, or is damaged, is thrown away and built
-anew; the user's turns come back from conversations.sqlite.
+anew. What people said lies elsewhere (`rostok.ensemble.words`) and stays.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from rostok.embedder import Embedder
-from rostok.ensemble import corpus, threads
-from rostok.ensemble.memory import Memory
+from rostok.ensemble import corpus
+from rostok.ensemble.memory import Memory, PageData, SeedData
 from rostok.errors import DataError, RunError, writing
 from rostok.generator.records import Page
 from rostok.records import Record, digest, read_record, write_atomic
@@ -23,7 +23,7 @@ from rostok.report.sources import MapPoint, SeedMap
 from rostok.runs import Run
 from rostok.seeds.record import Seed
 
-_VERSION = 1  # raise when the store's content changes
+_VERSION = 3  # raise when the store's content changes
 _BATCH = 256  # pages embedded and stored at once: what a kill costs
 _MAP_PAGES = 2000
 
@@ -79,18 +79,17 @@ def _build(run: Run, seeds: Sequence[Seed], embedder: Embedder, made_from: str,
         for start in range(0, len(missing), _BATCH):
             keys = missing[start : start + _BATCH]
             memory.add("pages", keys, [pages[key][1].text for key in keys], [
-                {"seed": pages[key][0], "kind": pages[key][1].kind, "spec": pages[key][1].spec,
-                 "author": pages[key][1].author} for key in keys])
+                PageData(seed=pages[key][0], kind=pages[key][1].kind, spec=pages[key][1].spec, author=pages[key][1].author)
+                for key in keys])
             on_pages(len(pages) - len(missing) + start + len(keys), len(pages))
         for seed in seeds:
             memory.add(
-                "seeds", [seed.id, *(f"{seed.id}:{node.key}" for node in seed.nodes)],
-                [f"{seed.title}. {seed.scene}", *(f"{node.name}: {node.gloss}" for node in seed.nodes)],
-                [{"seed": seed.id, "kind": "seed"}, *({"seed": seed.id, "kind": "node"} for _ in seed.nodes)])
-        said = set(memory.known("turns"))
-        for thread, number, text in threads.user_turns(run.conversations):
-            if f"{thread}:{number}" not in said:
-                memory.add_turn(thread, number, text)
+                "seeds", [seed.id, *(f"{seed.id}:{node.key}" for node in seed.nodes),
+                          *(f"{seed.id}:{node.key}:name" for node in seed.nodes)],
+                [f"{seed.title}. {seed.scene}", *(f"{node.name}: {node.gloss}" for node in seed.nodes),
+                 *(node.name for node in seed.nodes)],
+                [SeedData(seed=seed.id, kind="seed"), *(SeedData(seed=seed.id, kind="node") for _ in seed.nodes),
+                 *(SeedData(seed=seed.id, kind="name") for _ in seed.nodes)])
         if set(memory.known("pages")) != set(pages) or not memory.sound():
             raise DataError(f"the memory in {run.memory} does not give back what was stored. "
                             "Check the disk, delete that folder and run the same command again.")
@@ -131,7 +130,7 @@ def _made_from(folder: Path, embedder: Embedder) -> str | None:
 
 
 def _throw_away(folder: Path) -> None:
-    """Delete the store, the marker first. The router's calibration stays: it has a hash of its own."""
+    """Delete the store, the marker first. The router's calibration stays (it has a hash of its own), and the user's words."""
     with writing(folder):
         if folder.is_symlink() or folder.is_file():
             folder.unlink()
@@ -139,9 +138,11 @@ def _throw_away(folder: Path) -> None:
             return
         (folder / "indexed.json").unlink(missing_ok=True)
         for path in folder.iterdir():
+            if path.name == "router.json" or path.name.startswith("words-"):
+                continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != "router.json":
+            else:
                 path.unlink()
 
 

@@ -23,14 +23,20 @@ def compose(engine: Engine, question: str, history: Sequence[Message], memories:
             max_tokens: int) -> tuple[tuple[Message, ...], list[Remembered]]:
     """Messages that leave room for `max_tokens` in the context, and the memories that stand in them.
 
+    System messages in the history (a client's own) stay, as one, before the memories.
+
     What does not fit goes in this order: the oldest turns but the last, the memories from the last on, the last
     turn.
     A question that is too long by itself is left for the engine to refuse.
     """
     template, used = engine.template, list(memories)
-    turns = list(history[-2 * HISTORY :])
+    systems = [message.content for message in history if message.role == "system"]
+    wish = language_wish(question)
+    if wish:
+        systems = [*(systems or [template.system]), wish]
+    turns = [message for message in history if message.role != "system"][-2 * HISTORY :]
     while True:
-        messages = _messages(template, question, turns, used)
+        messages = _messages(template, systems, question, turns, used)
         size = len(engine.tokenize(template.render(messages)))
         if size + max_tokens <= engine.context or not (turns or used):
             return messages, used
@@ -40,18 +46,29 @@ def compose(engine: Engine, question: str, history: Sequence[Message], memories:
             used.pop()
 
 
+def language_wish(question: str) -> str:
+    """A sentence that asks for an answer in the question's language, where that is not English.
+
+    Models that speak several languages answer in that of the remembered texts otherwise.
+    """
+    letters = [letter for letter in question if letter.isalpha()]
+    cyrillic = sum("а" <= letter <= "я" or letter == "ё" for letter in "".join(letters).casefold())
+    return "Отвечай по-русски." if letters and cyrillic > len(letters) / 2 else ""
+
+
 def visible(text: str) -> str:
     """The text without control characters, which could move a terminal's cursor or hide words."""
     return _UNSEEN.sub("", text)
 
 
-def _messages(template: Template, question: str, turns: Sequence[Message],
+def _messages(template: Template, systems: Sequence[str], question: str, turns: Sequence[Message],
               memories: Sequence[Remembered]) -> tuple[Message, ...]:
     messages = []
-    if memories:
+    if memories or systems:
+        head = " ".join(one for one in systems or [template.system] if one)
         quoted = [f"[{number}] {_one_line(one.source)}\n{_quoted(one.text)}"
                   for number, one in enumerate(memories, start=1)]
-        messages.append(Message("system", "\n\n".join([f"{template.system} {_HEAD}".strip(), *quoted])))
+        messages.append(Message("system", "\n\n".join([f"{head} {_HEAD if memories else ''}".strip(), *quoted])))
     messages += [*turns, Message("user", question)]
     return tuple(Message(message.role, template.clean(visible(message.content))) for message in messages)
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rostok.config import EnsembleSettings
 from rostok.engines.protocol import Engine
+from rostok.ensemble.hot import keep_hot
 from rostok.errors import ModelError, RunError
 from rostok.models import Base
 from rostok.records import file_digest, read_jsonl
@@ -26,12 +28,13 @@ class Serving:
     experts: list[Expert] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
-    def load(self, engine: Engine) -> None:
-        """Register the adapters under their seeds' ids; one that the engine refuses is skipped.
+    def load(self, engine: Engine, settings: EnsembleSettings) -> None:
+        """Register the adapters under their seeds' ids, as many in memory as its budget holds; one refused is skipped.
 
         Raises:
             RunError: none is left.
         """
+        keep_hot(engine, [adapter_file(self.run, expert) for expert in self.experts], settings)
         for expert in list(self.experts):
             try:
                 engine.add_adapter(expert.seed, adapter_file(self.run, expert).parent)

@@ -340,12 +340,13 @@ def _write_measurements(run: Run, seeds: Sequence[Seed], base: Base, settings: S
     watch.finish()
     accuracy = {name: row.probes for name, row in rows.items()}
     accuracy["base_with_seed"] = rows["base"].with_card
-    old = read_record(run.measurements, Measurements).router if run.measurements.exists() else {}
+    old = read_record(run.measurements, Measurements) if run.measurements.exists() else None
     measurements = Measurements(
         made_from=everything, matrix={name: row.bits_per_byte for name, row in rows.items()}, probes=accuracy,
         chat_probes=chat, chance=round(sum(1 / (len(seed.nodes) - 1) for seed in seeds) / len(seeds), 4),
         probe_items=len(seeds[0].sole_steps()) * len(probes.COMPLETIONS),
-        chat_items=len(asked[seeds[0].id]), general={name: row.general for name, row in rows.items()}, router=old,
+        chat_items=len(asked[seeds[0].id]), general={name: row.general for name, row in rows.items()},
+        router=old.router if old is not None else {}, retrieval=old.retrieval if old is not None else {},
         chat_examples=tuple(examples))
     write_atomic(run.measurements, measurements.model_dump_json(indent=1) + "\n")
 

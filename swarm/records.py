@@ -77,6 +77,7 @@ class Measurements(Record):
         chance: of the multiple-choice probes.
         general: {row: nats per token on the base's own held-out answers to general questions}.
         router: `top1` on first sentences of held-out pages, `abstain` on held-out general questions.
+        retrieval: what reading pages adds to the ensemble's answers: shares of right answers `with`, `without`, of `items`.
     """
 
     made_from: str
@@ -88,6 +89,7 @@ class Measurements(Record):
     chat_items: int
     general: dict[str, float]
     router: dict[str, float]
+    retrieval: dict[str, float] = {}
     chat_examples: tuple[dict[str, str], ...] = ()
 
 

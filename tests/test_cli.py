@@ -21,8 +21,10 @@ ROOT = Path(__file__).parents[1]
 SEEDS = ("author", "graph", "mutate", "cross", "split", "splice", "list", "show", "map", "measure", "lint", "diff", "export",
          "import")
 SWARM = ("train", "status", "stop", "resume", "merge", "split", "bake", "export")
+MEMORY = ("list", "remember", "forget", "search")
 COMMANDS = ("night", *(f"seeds {command}" for command in SEEDS), "corpus build",
-            *(f"swarm {command}" for command in SWARM), "estimate", "chat", "report", "doctor")
+            *(f"swarm {command}" for command in SWARM), "estimate", "chat", "chats",
+            *(f"memory {command}" for command in MEMORY), "report", "doctor")
 WRITERS = ("night", "seeds author", "corpus build", "swarm train", "swarm resume")
 
 

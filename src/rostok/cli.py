@@ -22,9 +22,12 @@ from typing import Annotated
 import typer
 
 from rostok import __version__, cli_jobs
+from rostok.cli_chat import chat, chats
 from rostok.cli_corpus import Pages, corpus_app
 from rostok.cli_corpus_score import score as _score
 from rostok.cli_estimate import estimate
+from rostok.cli_memory import memory_app
+from rostok.cli_route import route
 from rostok.cli_run import (
     Assignments,
     ConfigFile,
@@ -35,12 +38,12 @@ from rostok.cli_run import (
     Session,
     Theme,
     Track,
-    command_line,
     open_console,
     prepare_process,
     writing_run,
 )
 from rostok.cli_seeds import seeds_app
+from rostok.cli_serve import serve
 from rostok.cli_swarm import swarm_app
 from rostok.errors import RostokError
 
@@ -56,10 +59,14 @@ _app.add_typer(corpus_app, name="corpus")
 corpus_app.command("score", epilog="Example: rostok corpus score runs/demo my-book.txt")(_score)
 _app.add_typer(swarm_app, name="swarm")
 cli_jobs.register(swarm_app)
+_app.command("route", epilog='Example: rostok route runs/demo "What does the lamp lead to?"')(route)
 _app.command("estimate", epilog="Example: rostok estimate --profile night --pages 500")(estimate)
+_app.command("chat", epilog='Example: rostok chat runs/demo "What does the lamp lead to?"')(chat)
+_app.command("chats", epilog="Example: rostok chats runs/demo lamp")(chats)
+_app.add_typer(memory_app, name="memory")
+_app.command("serve", epilog="Example: rostok serve runs/demo")(serve)
 
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Grow what fits, and have stopped by then, such as 07:00.")]
-Question = Annotated[str | None, typer.Argument(help="One question; without it a conversation.")]
 OptionalRun = Annotated[Path | None, typer.Argument(
     metavar="RUN", help="Look for the models that this run uses; without it for the embedded ones.")]
 
@@ -83,23 +90,6 @@ def night(ctx: typer.Context, run: RunFolder, profile: Profile = None, config: C
         from rostok.night import night as all_stages
 
         all_stages(opened, settings, watch, console, None if moment is None else moment.timestamp())
-
-
-@_app.command(epilog='Example: rostok chat runs/demo "What does the lamp lead to?"')
-def chat(ctx: typer.Context, run: RunFolder, question: Question = None,
-         expert: Annotated[str | None, typer.Option(help="Who answers, whatever the router says: a seed's id or title, an "
-                                                    "expert's id or its beginning, or base.")] = None) -> None:
-    """Ask the swarm. The answer says which expert spoke, why, and what it remembered."""
-    from rostok.runs import Run
-
-    ctx.obj.folder = run
-    opened = Run(run)
-    settings = opened.read().settings
-    with opened.held(command_line()):
-        prepare_process(settings)
-        from rostok.ensemble.chat import chat as talk
-
-        talk(opened, settings, question, open_console(), pin=expert)
 
 
 @_app.command(epilog="Example: rostok report runs/demo --json")
@@ -236,6 +226,8 @@ def _crash_log(error: BaseException, session: Session, argv: Sequence[str]) -> s
     """Keep the traceback: in the run where there is one, else in a temporary file. Returns where it is."""
     head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} rostok {__version__} {' '.join(argv)}\n"
     text = head + "".join(traceback.format_exception(error)) + "\n"
+    for words in session.unsaid:
+        text = text.replace(words, "…")
     try:
         if session.folder is not None and (session.folder / "run.json").is_file():
             path = session.folder / "crash.log"

@@ -33,9 +33,10 @@ Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VAL
 
 @dataclass
 class Session:
-    """What the wrapper wants to know of the command that failed."""
+    """What the wrapper wants to know of the command that failed. `unsaid` is what the crash log must not hold."""
 
     folder: Path | None = None
+    unsaid: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -79,11 +80,11 @@ def prepare_process(settings: Settings | None = None) -> None:
     prepare(allow_network=any(map(names_a_hub_model, (settings.models.base, settings.models.embedder))))
 
 
-def open_console() -> Console:
+def open_console(*, stderr: bool = False) -> Console:
     """The terminal, without guesses at what in a text might be a number or a path."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, stderr=stderr)
 
 
 def command_line() -> str:

@@ -163,13 +163,34 @@ class ProbeSettings(Record):
     general: int = Field(12, ge=2, le=32, description="held-out general questions, for what the expert has forgotten")
 
 
+StrategyName = Literal["evidence", "nearest", "arrow", "classifier", "tfidf", "keyword", "random"]
+Mixing = Literal["one", "adapters", "tokens", "judge"]
+
+
 class RouterSettings(Record):
     """How a question finds its expert."""
 
+    strategy: StrategyName = Field("evidence", description="how the seeds are weighed against each other: docs/routing.md")
     neighbours: int = Field(16, ge=1, description="pages looked at for one question")
+    nucleus: float = Field(0.9, gt=0, le=1, description="the fewest nearest neighbours that hold this share of the votes vote")
     temperature: float = Field(0.05, gt=0, description="of the soft-max over cosine similarities")
     keep: float = Field(0.95, gt=0, lt=1, description="share of the corpora's own sentences that must not be abstained")
     memories: int = Field(2, ge=0, le=8, description="remembered texts that an answer may read")
+
+
+class EnsembleSettings(Record):
+    """Who speaks, and what may lie in memory meanwhile."""
+
+    mixing: Mixing = Field("one", description="one expert at full weight; several by weighted adapters, by their next-token "
+                                              "distributions (tokens), or each answering and a judge choosing")
+    experts: int = Field(2, ge=1, le=3, description="that speak together where mixing is not one")
+    hot_mib: int = Field(256, ge=1, description="adapters that the engine keeps in memory at once, by their files' size")
+    retrieval: bool = Field(True, description="whether an answer reads the nearest pages of its seed, and the memory")
+    recall_all: bool = Field(False, description="whether words of other conversations are recalled too; notes always are")
+    turn_half_life: float = Field(30, ge=0, description="days without use that halve the score of something said; 0: never")
+    note_half_life: float = Field(365, ge=0, description="the same of a note")
+    sequences: int = Field(16, ge=1, le=256, description="answers in the making at once under rostok serve")
+    language: Literal["en", "ru"] = Field("en", description="of the interface of rostok chat and of the page")
 
 
 class Settings(Record):
@@ -187,6 +208,7 @@ class Settings(Record):
     swarm: SwarmSettings = Field(default_factory=lambda: SwarmSettings())  # type: ignore[call-arg]
     probes: ProbeSettings = Field(default_factory=lambda: ProbeSettings())  # type: ignore[call-arg]
     router: RouterSettings = Field(default_factory=lambda: RouterSettings())  # type: ignore[call-arg]
+    ensemble: EnsembleSettings = Field(default_factory=lambda: EnsembleSettings())  # type: ignore[call-arg]
 
     @field_validator("theme")
     @classmethod

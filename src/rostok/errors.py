@@ -51,6 +51,10 @@ class RunError(RostokError):
     """A run folder that is held by another process, of another format, or at another stage."""
 
 
+class QuestionError(RostokError):
+    """A message that cannot be answered: empty, or far too long."""
+
+
 class ClusterError(RostokError):
     """A Ray cluster that is not there, cannot be joined, or has no room."""
 

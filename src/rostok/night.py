@@ -6,6 +6,7 @@ Every stage is a function from files to files. It can be killed and called again
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,14 @@ from rostok.swarm.deadline import TimeIsUp, alarm
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from rostok.ensemble.memory import Memory
+    from rostok.ensemble.router import Router
     from rostok.seeds.record import Seed
     from rostok.swarm.grow import Grown
 
 # What is set aside before the hour; generous guesses, since a stage that is too slow is broken off and done the next night.
 _REPORT_SECONDS = 20.0     # to let go of a stage and write the report
-_MEMORY_SECONDS = 20.0     # for the memory stage to load the embedder and measure the router
+_MEMORY_SECONDS = 60.0     # for the memory stage to load its models and measure router and retrieval
 _MEMORY_OF_A_PAGE = 0.015  # and for each page that it remembers
 
 
@@ -171,11 +174,11 @@ def _refuse_left_out(grown: Grown | None) -> None:
 def memory_stage(run: Run, settings: Settings, watch: Watch) -> None:
     """Fill the memory, calibrate the router, measure it, and draw the map."""
     from rostok.embedder import Embedder
+    from rostok.ensemble.calibrate import open_router
     from rostok.ensemble.index import index
     from rostok.ensemble.measure import measure_router
     from rostok.ensemble.memory import Memory
-    from rostok.ensemble.router import Router, calibrate
-    from rostok.generator.general import HELD_OUT, REPLAY
+    from rostok.generator.general import HELD_OUT
     from rostok.swarm.records import Measurements
 
     _, embedder_model = _models(run, settings)
@@ -195,14 +198,36 @@ def memory_stage(run: Run, settings: Settings, watch: Watch) -> None:
             stored = done
 
         fresh = index(run, seeds, embedder, on_pages=tell)
+        watch.finish()
         if fresh or not before.router:
             cost.add()
             with Memory(run.memory, embedder) as memory:
-                calibration = calibrate(run, settings, memory, seeds, REPLAY)
-                figures = measure_router(run, seeds, Router(memory, settings.router, calibration.threshold), HELD_OUT)
-            after = before.model_copy(update={"router": figures})
+                router = open_router(run, settings, memory, seeds)
+                figures = measure_router(run, seeds, router, HELD_OUT)
+                retrieval = _what_reading_adds(run, settings, seeds, router, memory, watch)
+            after = before.model_copy(update={"router": figures, "retrieval": retrieval})
             write_atomic(run.measurements, after.model_dump_json(indent=1) + "\n")
-        watch.finish()
+
+
+def _what_reading_adds(run: Run, settings: Settings, seeds: Sequence[Seed], router: Router, memory: Memory,
+                       watch: Watch) -> dict[str, float]:
+    """See `measure_retrieval`; it needs the engine for a minute."""
+    from rostok.engines.open import open_engine
+    from rostok.ensemble.measure import asked_of, measure_retrieval
+    from rostok.ensemble.registry import admit
+    from rostok.ensemble.speak import Speaker
+
+    base, _ = _models(run, settings)
+    serving = admit(run, seeds, base)
+    watch.start("ask with pages and without", len(asked_of(seeds)), "questions")
+    with open_engine(base, settings.models, sequences=4) as engine:
+        serving.load(engine, settings.ensemble)
+        speaker = Speaker(engine, {one.seed for one in serving.experts}, {one.seed: one.title for one in serving.experts},
+                          settings.ensemble, settings.random_seed)
+        found = measure_retrieval(seeds, router, speaker, memory, settings.router.memories,
+                                  lambda: watch.advance(1))
+    watch.finish()
+    return found
 
 
 def ask_one_question(run: Run, settings: Settings, console: Console) -> None:
@@ -210,6 +235,7 @@ def ask_one_question(run: Run, settings: Settings, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from rostok.engines.protocol import Message
     from rostok.ensemble.conversation import open_ensemble
     from rostok.swarm.probes import QUESTIONS
 
@@ -217,7 +243,8 @@ def ask_one_question(run: Run, settings: Settings, console: Console) -> None:
     step = seed.sole_steps()[0]
     question = QUESTIONS[0].format(x=seed.name(step.source))
     with open_ensemble(run, settings) as ensemble:
-        plain, routed = ensemble.compare(question)
+        asked = [Message("user", question)]
+        plain, routed = ensemble.reply(asked, pin="base"), ensemble.reply(asked)
     table = Table(title=Text(f"{question}   (the seed says: {seed.name(step.target)})"), expand=True)
     table.add_column("base")
     table.add_column(f"ensemble: {routed.title} ({routed.score:.2f})" if routed.seed else "ensemble: left to the base")

@@ -61,8 +61,11 @@ def reasons(error: ValidationError) -> list[str]:
             for item in error.errors(include_url=False)]
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """Replace `path` by `content` so that a reader, or a kill, sees the old file or the new one, never a part.
+
+    Args:
+        mode: its rights; a run is meant to be read by others too, but for what holds a secret.
 
     Raises:
         StorageError: the disk refused; the old file is untouched.
@@ -76,7 +79,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o644)  # mkstemp makes 0600; a run is meant to be read by others too
+            Path(name).chmod(mode)  # mkstemp makes 0600
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from rostok import __version__
 from rostok.config import Settings, resolve
 from rostok.embedder import Embedder
+from rostok.ensemble.calibrate import open_router
 from rostok.ensemble.conversation import Ensemble, open_ensemble
 from rostok.ensemble.index import index
 from rostok.ensemble.memory import Memory
-from rostok.ensemble.router import calibrate
 from rostok.generator.records import Manifest, Page, Turn
 from rostok.models import Base, find_base, find_embedder
 from rostok.records import append_jsonl, file_digest, write_atomic
@@ -58,15 +58,9 @@ TOPICS = {
         "kneading trough": "the kneading trough remembers every pair of hands",
     },
 }
-GENERAL = (
-    "What is the capital of France?", "Why is the sky blue?", "How do I write a polite email to my landlord?",
-    "Explain what a black hole is.", "Who wrote Romeo and Juliet?", "What is 12 times 9?",
-    "Give me three tips for a job interview.", "How does a vaccine work?", "What is the largest ocean?",
-    "Name two programming languages.", "How far away is the moon?", "What does inflation mean?",
-)
-HELD_OUT_GENERAL = ("What is the speed of light?", "Who painted the Mona Lisa?", "How do airplanes fly?",
+HELD_OUT_GENERAL = ("What is the boiling point of water?", "Who painted the Mona Lisa?", "How do airplanes fly?",
                     "What is a good exercise for the back?", "Why do we have leap years?",
-                    "What is photosynthesis?")
+                    "What is a telescope?")
 
 
 def _seed(place: int, title: str, things: dict[str, str]) -> Seed:
@@ -132,12 +126,6 @@ def embedder() -> Embedder:
 
 
 @pytest.fixture(scope="session")
-def general() -> tuple[str, ...]:
-    """Questions about no seed, for the threshold."""
-    return GENERAL
-
-
-@pytest.fixture(scope="session")
 def held_out_general() -> tuple[str, ...]:
     """Questions about no seed that the threshold has not seen."""
     return HELD_OUT_GENERAL
@@ -187,7 +175,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, settings: Settings, seeds
             adapter_sha256="0" * 64, gguf_sha256=file_digest(adapter), folder=f"experts/{seed.id}")])
     index(run, seeds, embedder)
     with Memory(run.memory, embedder) as memory:
-        calibrate(run, settings, memory, seeds, GENERAL)
+        open_router(run, settings, memory, seeds)
     return run.folder
 
 

@@ -36,7 +36,7 @@ def test_index_takes_each_trained_page_once(fresh: Run, seeds: list[Seed], embed
     assert index(fresh, seeds, embedder, lambda done, total: told.append((done, total))) == 36
     pages, nodes = _contents(fresh, embedder)
     assert pages == sorted(f"{seed.id}:{number}" for seed in seeds for number in range(16) if number % 4 != 3)
-    assert len(nodes) == 3 * (1 + 8) and told == [(36, 36)]
+    assert len(nodes) == 3 * (1 + 8 + 8) and told == [(36, 36)]
     points = seed_map(fresh)
     assert points is not None and [point.kind for point in points.points].count("page") == 36
     assert {point.label for point in points.points if point.kind == "seed"} == {seed.title for seed in seeds}
@@ -170,7 +170,7 @@ def test_vectors_of_other_texts_are_noticed(ready: Run, seeds: list[Seed], embed
     with Memory(ready.memory, embedder) as memory:
         keys = memory.known("pages")
         texts, vectors = memory.stored("pages", keys)
-        collection = memory._collections["pages"]
+        collection = memory.store._collections["pages"]
         collection.update(ids=keys, embeddings=-vectors)
         assert not memory.sound()
     assert index(ready, seeds, embedder) == 36

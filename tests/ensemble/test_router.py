@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from rostok.config import Settings
 from rostok.embedder import Embedder
 from rostok.ensemble import corpus
-from rostok.ensemble.keyword import Keyword
-from rostok.ensemble.measure import measure_router
+from rostok.ensemble.calibrate import Calibration, choose_threshold, open_router
+from rostok.ensemble.measure import asked_of, measure_router
 from rostok.ensemble.memory import Memory
-from rostok.ensemble.router import Router, calibrate, choose_threshold
-from rostok.errors import RunError
+from rostok.ensemble.router import Question, Router, Strategy
+from rostok.records import read_record
 from rostok.runs import Run
 from rostok.seeds.record import Seed
 
@@ -22,7 +22,7 @@ scores = st.floats(-1, 1)
 
 @pytest.fixture
 def router(ready: Run, settings: Settings, seeds: list[Seed], memory: Memory) -> Router:
-    return Router(memory, settings.router, calibrate(ready, settings, memory, seeds).threshold)
+    return open_router(ready, settings, memory, seeds)
 
 
 @pytest.mark.parametrize(("question", "place"), [
@@ -30,18 +30,19 @@ def router(ready: Run, settings: Settings, seeds: list[Seed], memory: Memory) ->
     ("How does a pendulum move?", 1), ("What makes the dough rise in the dark?", 2), ("What feeds the crust?", 2),
 ])
 def test_question_finds_its_seed(router: Router, seeds: list[Seed], question: str, place: int) -> None:
-    """Short questions share few words with whole pages; the nodes' glosses must catch them."""
+    """Short questions share few words with whole pages; names, glosses and near texts must catch them."""
     route = router.route(question)
     assert route.seed == seeds[place].id == next(iter(route.scores))
-    assert route.score >= route.threshold and sum(route.scores.values()) == pytest.approx(1)
+    assert route.score >= route.threshold and route.strategy == "evidence"
     assert list(route.scores.values()) == sorted(route.scores.values(), reverse=True)
+    assert route.neighbours[0].similarity >= route.neighbours[-1].similarity
 
 
 def test_router_abstains(router: Router, held_out_general: tuple[str, ...]) -> None:
     """An expert that answers everything is 20 points worse than its base on general questions (adaptive-minds)."""
     for question in (*held_out_general, "hello", "Tell me a joke."):
         route = router.route(question)
-        assert route.seed is None and route.scores and route.score < route.threshold
+        assert route.seed is None and route.score < route.threshold, question
 
 
 def test_measures_on_what_was_held_out(ready: Run, seeds: list[Seed], router: Router,
@@ -50,10 +51,17 @@ def test_measures_on_what_was_held_out(ready: Run, seeds: list[Seed], router: Ro
     figures = measure_router(ready, seeds, router, held_out_general)
     assert set(figures) == {"top1", "abstain", "keyword_top1", "top1_without_abstaining"}
     assert figures["top1"] >= 0.9 and figures["abstain"] == 1.0
-    strict = Router(router.memory, router.settings, 1.01)
+    strict = Router(router.memory, router.settings, 1.01, router.strategy)
     closed = measure_router(ready, seeds, strict, held_out_general)
     assert closed["top1"] == 0.0 and closed["top1_without_abstaining"] == figures["top1_without_abstaining"]
     assert measure_router(ready, seeds, router, [])["abstain"] == 0.0
+
+
+def test_what_reading_adds_is_asked_of_every_seed(seeds: list[Seed]) -> None:
+    """The first seed's questions alone, with a hundred seeds; or thousands of questions at the end of a night."""
+    few, many = asked_of(seeds), asked_of(seeds * 30)
+    assert {seed.id for seed, *_ in few} == {seed.id for seed in seeds} and len(few) <= 48
+    assert len(many) == 48 and len({question for _, question, _, _ in few}) == len(few)
 
 
 def test_many_questions_at_once_go_where_each_goes_alone(router: Router) -> None:
@@ -74,46 +82,56 @@ def test_page_does_not_find_itself(ready: Run, memory: Memory, seeds: list[Seed]
     assert key not in [one.id for one in without] and len(without) == 5
 
 
-def test_calibration_is_kept_and_renewed(ready: Run, settings: Settings, seeds: list[Seed], memory: Memory,
-                                         general: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A threshold of another memory or other settings; and one that is lost must be told, not guessed."""
-    old = calibrate(ready, settings, memory, seeds)
-    assert old.kept >= settings.router.keep and old.rejected == 1.0 and old.general == general
-    assert calibrate(ready, settings, memory, seeds, general) == old
-    warmer = settings.model_copy(update={"router": settings.router.model_copy(update={"neighbours": 3})})
-    new = calibrate(ready, warmer, memory, seeds)
-    assert new.made_from != old.made_from and new.general == general
-    (ready.memory / "router.json").write_text("{")
-    with pytest.raises(RunError, match="rostok swarm train"):
-        calibrate(ready, settings, memory, seeds)
-    assert calibrate(ready, settings, memory, seeds, general) == old
+def test_calibration_is_kept_and_renewed(ready: Run, settings: Settings, seeds: list[Seed], memory: Memory) -> None:
+    """A threshold of other settings goes on; or hundreds of questions are asked at every start."""
+    path = ready.folder / "router" / "evidence.threshold.json"
+    old = read_record(path, Calibration)
+    assert old.kept >= settings.router.keep and old.rejected >= 0.95 and old.negatives > 300
+    before = path.stat().st_mtime_ns
+    assert open_router(ready, settings, memory, seeds).threshold == old.threshold and path.stat().st_mtime_ns == before
+    warmer = settings.model_copy(update={"router": settings.router.model_copy(update={"keep": 0.5})})
+    assert open_router(ready, warmer, memory, seeds).threshold > old.threshold
+    path.write_text("{")
+    assert open_router(ready, settings, memory, seeds).threshold == old.threshold
+    assert read_record(path, Calibration) == old
 
 
 @given(st.lists(scores, min_size=1), st.lists(scores), st.floats(0.5, 0.99))
 def test_threshold_keeps_enough_and_rejects_most(positives: list[float], negatives: list[float],
                                                  keep: float) -> None:
-    """A threshold off by one positive, or one that rejects fewer negatives than another that keeps as many."""
+    """A threshold off by one positive, or one beside which another keeps and rejects more."""
     threshold = choose_threshold(positives, negatives, keep)
 
     def kept(at: float) -> float:
         return sum(score >= at for score in positives) / len(positives)
 
     assert kept(threshold) >= keep - 1e-9
-    best = max((sum(score < at for score in negatives) for at in positives if kept(at) >= keep - 1e-9), default=0)
-    assert sum(score < threshold for score in negatives) >= best
+
+    def sum_of_shares(at: float) -> float:
+        return kept(at) + sum(score < at for score in negatives) / max(1, len(negatives))
+
+    best = max(sum_of_shares(at) for at in positives if kept(at) >= keep - 1e-9)
+    assert sum_of_shares(threshold) >= best - 1e-9
+
+
+class Loudest(Strategy):
+    """Whoever is named in capitals."""
+
+    name = "loudest"
+
+    def scores(self, question: Question) -> dict[str, float]:
+        return {one.seed: 2.0 for one in question.neighbours if question.text.isupper()}
 
 
 def test_another_strategy_takes_the_router_over(memory: Memory, settings: Settings, seeds: list[Seed]) -> None:
-    """The interface must be enough for a router that does not look at vectors."""
-    keyword = Keyword(seeds)
-    assert keyword.scores("the winding key and the dial", ()) == {seeds[1].id: 2.0}
-    assert keyword.scores("nothing of it", ()) == {}
-    router = Router(memory, settings.router, 0.2, keyword)
-    assert router.route("Where is the winding key?").seed == seeds[1].id
-    assert router.route("Why is the sky blue?").seed is None
+    """One method must be enough for a new strategy: the route, its confidence and its abstaining follow from it."""
+    router = Router(memory, settings.router, 0.2, Loudest())
+    route = router.route("WHERE IS THE WINDING KEY OF THE CLOCK?")
+    assert route.seed in {seed.id for seed in seeds} and route.score == 2.0 and route.strategy == "loudest"
+    assert router.route("Where is the winding key?").seed is None
 
 
 def test_equal_vectors_whatever_the_cache_holds(memory: Memory, embedder: Embedder) -> None:
     """The cached vector of one question given for another."""
     for text in ("one", "two", "one"):
-        assert memory.vector(text) == pytest.approx(embedder.embed([text])[0], abs=1e-5)
+        assert memory.vector(text) == pytest.approx(embedder.embed([text])[0], abs=0.01)

@@ -22,6 +22,7 @@ KEYS = [
     "chance",
     "general",
     "router",
+    "retrieval",
     "versions",
     "models",
 ]

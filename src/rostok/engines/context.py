@@ -152,14 +152,16 @@ class Context:
             raise AdapterError(f"adapter {path} does not fit {self.name}: {last_log()}. Train it again for this base.")
         return adapter
 
-    def use_adapter(self, adapter: ll.llama_adapter_lora_p | None, scale: float) -> None:
-        """Compute with this adapter from now on, or with none. What the streams hold stays as it was computed."""
-        if adapter is None:
+    def use_adapters(self, adapters: Sequence[tuple[ll.llama_adapter_lora_p, float]]) -> None:
+        """Compute with these adapters at these scales from now on. What the streams hold stays as it was computed."""
+        count = len(adapters)
+        if count == 0:
             ll.llama_set_adapters_lora(self._context, None, 0, None)
-        else:
-            # The whole set is named: an adapter that is left out of llama.cpp's call is at rest.
-            adapters = (ll.llama_adapter_lora_p_ctypes * 1)(adapter)
-            ll.llama_set_adapters_lora(self._context, adapters, 1, (ctypes.c_float * 1)(scale))
+            return
+        # The whole set is named: an adapter that is left out of llama.cpp's call is at rest.
+        handles = (ll.llama_adapter_lora_p_ctypes * count)(*(handle for handle, _ in adapters))
+        scales = (ctypes.c_float * count)(*(scale for _, scale in adapters))
+        ll.llama_set_adapters_lora(self._context, handles, count, scales)
 
     def free_adapter(self, adapter: ll.llama_adapter_lora_p) -> None:
         """Free an adapter that is not at work."""

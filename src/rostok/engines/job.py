@@ -34,12 +34,16 @@ class Adapter:
     retired: bool = False  # removed or replaced: freed when the last of them is done
 
 
+Line = tuple[tuple[Adapter, float], ...]  # adapters at work with their scales; none is the base
+
+
 @dataclass(eq=False)
 class Job:
     """A request: waiting, in prefill (`fed < len(tokens) - 1`), or decoding.
 
     Attributes:
         prompt: tokens of the prompt; those behind it were drawn, or are to be scored.
+        line: the adapters it is computed with, which it must have in common with the others of its batch.
         shared: leading tokens that other requests have too.
         scoring: whether `tokens[prompt:]` is to be scored instead of anything being drawn.
         until: the clock's time at which the request is given up, or None.
@@ -49,7 +53,7 @@ class Job:
     tokens: list[int]
     prompt: int
     outcome: Future[Any] = field(default_factory=Future)
-    adapter: Adapter | None = None
+    line: Line = ()
     on_text: OnText | None = None
     shared: int = 0
     scoring: bool = False
@@ -63,11 +67,6 @@ class Job:
 
     def __post_init__(self) -> None:
         self._speech = Speech(self.request.sampling.stop, self.on_text)
-
-    @property
-    def line(self) -> tuple[Adapter | None, float]:
-        """What it must have in common with the others of its batch."""
-        return self.adapter, self.request.scale if self.adapter is not None else 1.0
 
     @property
     def left(self) -> int:

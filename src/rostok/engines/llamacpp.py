@@ -10,13 +10,14 @@ import heapq
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
 from rostok.engines.context import BATCH, Context
-from rostok.engines.job import Adapter, Job, common
+from rostok.engines.job import Adapter, Job, Line, common
+from rostok.engines.mixture import Mixture
 from rostok.engines.protocol import QUEUE, Completion, Engine, OnText, Request, Score
 from rostok.engines.sampling import Samplers
 from rostok.engines.templates import template_for
@@ -27,7 +28,7 @@ _PREFIXES = 4          # shared prefixes kept at once, each in a stream of its o
 _SHORTEST_PREFIX = 32  # tokens; copying less costs more than computing it
 _DRIBBLE = 8           # so few tokens of a prompt go one by one with everybody's next token instead of in a pass of their own
 _SCORED = 128          # tokens with logits in one pass: a row is 200 KB with 49,000 words
-_HOT = 8               # adapters in memory: each makes a change dearer by 0.2 ms (100: 21 ms), reading one again costs 3.5 ms
+_HOT = 8               # adapters in memory unless told by `hold`: each makes a change dearer by 0.2 ms; reading one takes 3.5 ms
 _TURN = 4              # rounds of requests that one adapter may have while another waits
 
 T = TypeVar("T")
@@ -49,6 +50,8 @@ class LlamaCppEngine(Engine):
             chat template.
     """
 
+    mixes = True
+
     def __init__(self, gguf: Path, *, sequences: int = 64, context: int = 1024, threads: int = 0, gpu_layers: int = -1,
                  queue: int = QUEUE) -> None:
         super().__init__(queue)
@@ -63,13 +66,15 @@ class LlamaCppEngine(Engine):
         self.sequences = self._llama.streams - self._prefix_room
         self._samplers = Samplers(self._llama)
         self._free = list(range(self.sequences))  # a heap, so that the lowest are taken first
-        self._prefixes: OrderedDict[Hashable, int] = OrderedDict()  # by adapter, scale and tokens: the stream that holds them
+        self._prefixes: OrderedDict[tuple[Line, tuple[int, ...]], int] = OrderedDict()  # the streams that hold them
         self._adapters: dict[str, Adapter] = {}
         self._hot: OrderedDict[Adapter, None] = OrderedDict()  # those in memory, the one used longest ago first
         self._retired: list[Adapter] = []
-        self._at_work: tuple[Adapter | None, float] = (None, 1.0)
+        self._held = _HOT
+        self._at_work: Line = ()
         self._waiting: Waiting[Job] = Waiting(_TURN * self.sequences)
         self._running: list[Job] = []
+        self._mixtures: list[Mixture] = []
         self._deadlines: list[tuple[float, int, Job]] = []
         self._orders: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._lock = threading.Condition()
@@ -89,6 +94,9 @@ class LlamaCppEngine(Engine):
             jobs.append(job)
             try:
                 self._check_fits(len(tokens), request.sampling.max_tokens)
+                if len(request.voices) > self.sequences:
+                    raise ModelError(f"{len(request.voices)} voices do not fit the {self.sequences} sequences of {self.name}. "
+                                     "Raise models.sequences.")
                 if request.shared:
                     head = self.tokenize(self.template.render(request.messages[: request.shared], answer=False))
                     job.shared = common(head, tokens[:-1])
@@ -142,6 +150,14 @@ class LlamaCppEngine(Engine):
 
         self._order(remove)
 
+    def hold(self, adapters: int) -> None:
+        """Keep at most so many adapters in memory; see `Engine.hold`."""
+        def keep() -> None:
+            self._held = max(1, adapters)
+            self._make_room()
+
+        self._order(keep)
+
     def tokenize(self, text: str) -> list[int]:
         """Token ids of the text, with the beginning-of-sequence token where the model wants one."""
         return self._llama.tokenize(text)
@@ -173,20 +189,33 @@ class LlamaCppEngine(Engine):
         with self._lock:
             self._check_open()
             for job in jobs:
-                name = job.request.adapter
-                if name is not None and name not in self._adapters:
+                named = self._named(job.request)
+                for name in [name for name, _ in named if name not in self._adapters]:
                     job.fail(AdapterError(f"no adapter '{name}' is registered with {self.name}."))
                 if job.over:
                     job.free()
                     continue
-                if name is not None:
-                    job.adapter = self._adapters[name]
-                    job.adapter.users += 1
+                job.line = tuple((self._adapters[name], scale) for name, scale in named)
+                for adapter, _ in job.line:
+                    adapter.users += 1
                 if job.request.deadline is not None:
                     job.until = time.monotonic() + job.request.deadline
                     heapq.heappush(self._deadlines, (job.until, id(job), job))
-                self._waiting.put(job)
+                if job.request.voices:
+                    lines = [((self._adapters[name], 1.0),) if name is not None else () for name, _ in job.request.voices]
+                    weights = [weight for _, weight in job.request.voices]
+                    self._mixtures.append(Mixture(job, list(zip(lines, weights, strict=True))))
+                else:
+                    self._waiting.put(job)
             self._lock.notify_all()
+
+    def _named(self, request: Request) -> Sequence[tuple[str, float]]:
+        """The adapters that are to be at work for a request, with their scales."""
+        if request.blend:
+            return request.blend
+        if request.voices:
+            return [(name, 1.0) for name, _ in request.voices if name is not None]
+        return () if request.adapter is None else ((request.adapter, request.scale),)
 
     def _order(self, work: Callable[[], T]) -> T:
         """Have the engine's thread do something between two steps, and wait for it."""
@@ -209,21 +238,23 @@ class LlamaCppEngine(Engine):
     def _loop(self) -> None:
         while True:
             with self._lock:
-                while not (self._waiting or self._running or self._orders or self._closing):
+                while not (self._waiting or self._running or self._mixtures or self._orders or self._closing):
                     self._lock.wait()
                 if self._closing:
                     break
             self._obey()
             try:
                 self._give_up()
+                self._mix()
                 self._admit()
                 self._prefill()
                 self._decode()
             except Exception as error:  # noqa: BLE001  # the thread must outlive one bad batch; the callers get the error
-                for job in list(self._running):
+                for job in [*self._running, *(mixture.job for mixture in self._mixtures)]:
                     self._finish(job, error=ModelError(f"{self.name} failed: {error}"))
         with self._lock:
-            left, orders = [*self._running, *self._waiting.drain()], list(self._orders)
+            left = [*self._running, *self._waiting.drain(), *(mixture.job for mixture in self._mixtures)]
+            orders = list(self._orders)
         closed = ModelError(f"the engine of {self.name} was closed before the answer was done.")
         for job in left:
             self._finish(job, error=closed)
@@ -238,9 +269,9 @@ class LlamaCppEngine(Engine):
             except Exception as error:  # noqa: BLE001  # it belongs to whoever gave the order
                 done.set_exception(error)
         for adapter in [adapter for adapter in self._retired if adapter.users == 0]:
-            if self._at_work[0] is adapter:
-                self._use(None, 1.0)
-            for key in [key for key in self._prefixes if key[0] is adapter]:  # type: ignore[index]
+            if any(one is adapter for one, _ in self._at_work):
+                self._use(())
+            for key in [key for key in self._prefixes if any(one is adapter for one, _ in key[0])]:
                 self._forget_prefix(key)
             self._unload(adapter)
             self._retired.remove(adapter)
@@ -267,7 +298,7 @@ class LlamaCppEngine(Engine):
                 continue
             if job.line != self._at_work:
                 try:
-                    self._use(*job.line)
+                    self._use(job.line)
                 except AdapterError as error:
                     self._finish(job, error=error)
                     continue
@@ -277,22 +308,48 @@ class LlamaCppEngine(Engine):
                 self._llama.copy(self._prefix(tuple(job.tokens[: job.shared])), job.sequence)
                 job.fed = job.shared
 
-    def _use(self, adapter: Adapter | None, scale: float) -> None:
-        if adapter is not None:
-            if adapter.handle is None:
-                self._load(adapter)
-            self._hot.move_to_end(adapter)
-        self._llama.use_adapter(adapter and adapter.handle, scale)
-        self._at_work = (adapter, scale)
+    def _mix(self) -> None:
+        """One word of every mixture; the batch of the others goes on with its own adapter afterwards."""
+        with self._lock:
+            mixtures = list(self._mixtures)
+        at_work = self._at_work
+        for mixture in mixtures:
+            job = mixture.job
+            if not job.over and mixture.seat(self._free):
+                try:
+                    self._draw(job, mixture.step(self._llama, self._use))
+                except AdapterError as error:
+                    self._finish(job, error=error)
+            elif job.over:
+                self._finish(job)
+            if job.over:
+                mixture.rise(self._llama, self._free)
+                with self._lock:
+                    self._mixtures.remove(mixture)
+        if mixtures and self._running and self._at_work != at_work:
+            self._use(at_work)
 
-    def _load(self, adapter: Adapter) -> None:
-        """Read an adapter into memory, in the place of the one that was used longest ago."""
+    def _use(self, line: Line) -> None:
+        for adapter, _ in line:
+            if adapter.handle is None:
+                self._load(adapter, line)
+            self._hot.move_to_end(adapter)
+        self._llama.use_adapters([(adapter.handle, scale) for adapter, scale in line])
+        self._at_work = line
+
+    def _load(self, adapter: Adapter, company: Line = ()) -> None:
+        """Read an adapter into memory, in the place of the one used longest ago that is not of this company."""
         if _stamp(adapter.path) != adapter.stamp:
             raise AdapterError(f"adapter '{adapter.name}' was changed or removed since it was registered ({adapter.path}). "
                                "Register it again.")
         adapter.handle = self._llama.load_adapter(adapter.path)
         self._hot[adapter] = None
-        for old in [old for old in self._hot if old not in (adapter, self._at_work[0])][: max(0, len(self._hot) - _HOT)]:
+        self._make_room(adapter, *(one for one, _ in company))
+
+    def _make_room(self, *stay: Adapter) -> None:
+        """Unload those used longest ago until no more are in memory than may be; those at work stay, too."""
+        kept = {*stay, *(adapter for adapter, _ in self._at_work)}
+        for old in [old for old in self._hot if old not in kept][: max(0, len(self._hot) - self._held)]:
             self._unload(old)
 
     def _unload(self, adapter: Adapter) -> None:
@@ -303,7 +360,7 @@ class LlamaCppEngine(Engine):
 
     def _prefix(self, tokens: tuple[int, ...]) -> int:
         """The stream that holds these tokens as the adapter at work reads them; computed if it is not there."""
-        key = (*self._at_work, tokens)
+        key = (self._at_work, tokens)
         if key not in self._prefixes:
             if len(self._prefixes) == self._prefix_room:
                 self._forget_prefix(next(iter(self._prefixes)))
@@ -316,7 +373,7 @@ class LlamaCppEngine(Engine):
         self._prefixes.move_to_end(key)
         return self._prefixes[key]
 
-    def _forget_prefix(self, key: Hashable) -> None:
+    def _forget_prefix(self, key: tuple[Line, tuple[int, ...]]) -> None:
         self._llama.clear(self._prefixes.pop(key))
 
     # ── one step ────────────────────────────────────────────────────────────────────────────────────────────
@@ -418,9 +475,10 @@ class LlamaCppEngine(Engine):
             heapq.heappush(self._free, job.sequence)
             job.sequence = -1
         job.free()
-        if job.adapter is not None:
-            with self._lock:
-                job.adapter.users -= 1
+        with self._lock:
+            for adapter, _ in job.line:
+                adapter.users -= 1
+            job.line = ()
         if error is not None:
             job.fail(error)
         elif not job.over:

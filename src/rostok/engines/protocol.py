@@ -64,6 +64,9 @@ class Request:
         schema: JSON schema that the completion must follow, or None; not together with `grammar`.
         adapter: id of an adapter registered with `add_adapter`, or None for the base.
         scale: how strongly the adapter acts; 1 as it was trained.
+        blend: adapters with their scales that act at once, their changes added up; instead of `adapter`.
+        voices: adapters (None: the base) with weights that add up to 1, whose distributions of the next word are mixed;
+            instead of `adapter`. Both need an engine that `mixes`.
         shared: how many leading messages other requests share; their keys and values are computed once.
         logprobs: whether the completion is to carry the log-probability of every token that was drawn.
         deadline: seconds from submission after which the request is given up with `DeadlinePassed`, or None.
@@ -78,6 +81,8 @@ class Request:
     schema: Mapping[str, Any] | None = None
     adapter: str | None = None
     scale: float = 1.0
+    blend: tuple[tuple[str, float], ...] = ()
+    voices: tuple[tuple[str | None, float], ...] = ()
     shared: int = 0
     logprobs: bool = False
     deadline: float | None = None
@@ -125,12 +130,14 @@ class Engine(ABC):
         context: tokens of one request, prompt and completion together.
         template: how the model's family writes a conversation.
         adds_bos: whether `tokenize` puts a beginning-of-sequence token first.
+        mixes: whether several adapters may answer one request; see `Request.blend` and `Request.voices`.
     """
 
     name: str
     context: int
     template: Template
     adds_bos: bool = False
+    mixes: bool = False
 
     def __init__(self, queue: int = QUEUE) -> None:
         self._room = Room(queue)
@@ -207,6 +214,10 @@ class Engine(ABC):
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter and free its memory; requests in flight with it are finished first."""
 
+    def hold(self, adapters: int) -> None:
+        """Keep so many adapters in memory at once, where the engine lets that be chosen; what was used longest ago goes."""
+        return
+
     @abstractmethod
     def tokenize(self, text: str) -> list[int]:
         """Token ids of the text; control tokens are recognised."""
@@ -224,6 +235,9 @@ class Engine(ABC):
     def _start(self, requests: Sequence[tuple[Request, OnText | None]]) -> list[Future[Completion]]:
         """`_start_all` for requests that have a place in the queue; the place is given back when they are done."""
         try:
+            if not self.mixes and any(request.blend or request.voices for request, _ in requests):
+                raise ModelError(f"{self.name} runs on an engine that gives a request one adapter at most. "
+                                 "Set ensemble.mixing to one, or models.engine to llama.cpp.")
             futures = self._start_all(requests)
         except BaseException:
             for _ in requests:

@@ -23,7 +23,9 @@ _COMPARISONS = 4       # times that a draft's texts are compared with all admitt
 # seeds on, and no higher with 88; two drafts stand at 2.7 GiB.
 _COMPARED_MIB, _EMBEDDED = 2.3, 64
 _CHECKPOINTS = 1.02    # of the time of training, with the checkpoints that a worker writes
-_CALIBRATION = 342     # questions that the router is calibrated and measured on, held-out pages aside
+_CALIBRATION = 1300    # questions that the router learns from, is calibrated and measured on, held-out pages aside
+_LESSONS = 5           # more of them for every seed
+_READING = 24          # times that four answers of twenty tokens tell what reading pages adds
 
 
 class Stage(Record):
@@ -92,7 +94,8 @@ def predict(settings: Settings, pace: Pace) -> Estimate:
         Stage(name="memory", disk_bytes=remembered * sizes.remembered,
               memory_mib=peaks.memory + remembered * peaks.remembered,
               seconds=memory.fixed_s + remembered * memory.remember_s
-              + (_CALIBRATION + seeds * held_out) * memory.question_s),
+              + (_CALIBRATION + seeds * (held_out + _LESSONS)) * memory.question_s
+              + engine.open_s + _READING * engine.seconds([20] * 4)),
         Stage(name="report", disk_bytes=sizes.fixed, memory_mib=peaks.report, seconds=memory.report_s),
     )
     total = sum(stage.seconds for stage in stages)

@@ -9,12 +9,14 @@ from pathlib import Path
 from rostok.config import Settings
 from rostok.embedder import Embedder
 from rostok.ensemble import corpus
+from rostok.ensemble.calibrate import calibrated
 from rostok.ensemble.index import index
 from rostok.ensemble.memory import Memory
-from rostok.ensemble.router import Router, calibrate
+from rostok.ensemble.router import Router
+from rostok.ensemble.strategies import Material, open_strategy
 from rostok.estimate.found import size
 from rostok.estimate.pace import EnginePace, MemoryPace
-from rostok.generator.general import HELD_OUT, REPLAY
+from rostok.generator.general import HELD_OUT
 from rostok.models import Base
 from rostok.report.page import write_report
 from rostok.runs import Run
@@ -48,7 +50,7 @@ def memory_pace(run: Run, seed: Seed, settings: Settings, embedder_model: Base, 
     again_s = clock() - began
     texts = [page.text for page in corpus.pages(run, seed.id, held_out=False)]
     began = clock()
-    embedder.embed(texts)
+    embedder.quick(texts)
     embed_s = (clock() - began) / len(texts)
     began = clock()
     index(run, [seed], embedder)
@@ -57,13 +59,13 @@ def memory_pace(run: Run, seed: Seed, settings: Settings, embedder_model: Base, 
         pass
     with Memory(run.memory, embedder) as memory:
         began = clock()
-        calibration = calibrate(run, settings, memory, [seed], REPLAY)
+        material = Material(run, settings, memory, [seed])
+        strategy = open_strategy(settings.router.strategy, material)
+        router = calibrated(Router(memory, settings.router, 0.0, strategy), material)
         calibrate_s = clock() - began
-        router = Router(memory, settings.router, calibration.threshold)
         began = clock()
         router.routes([f"{question} {number}" for number, question in enumerate((*HELD_OUT, *HELD_OUT))])
         question_s = (clock() - began) / (2 * len(HELD_OUT))
-    asked = calibration.positives + calibration.negatives
     remember_s = embed_s + _STORED_S
     began = clock()
     report = write_report(run)
@@ -72,7 +74,8 @@ def memory_pace(run: Run, seed: Seed, settings: Settings, embedder_model: Base, 
     page_bytes = max(0.0, _database(run.memory) - _database(run.folder / "empty")) / held
     return Remembered(
         pace=MemoryPace(
-            fixed_s=opened_s + again_s + max(0.0, index_s - len(texts) * remember_s) + max(0.0, calibrate_s - asked * question_s),
+            fixed_s=(opened_s + again_s + max(0.0, index_s - len(texts) * remember_s)
+                     + max(0.0, calibrate_s - material.asked * question_s)),
             remember_s=remember_s, question_s=question_s,
             report_s=started_s + report_s + again_s + engine.open_s + _ANSWERS * (engine.step_s + engine.token_s)),
         page_bytes=page_bytes + _VECTOR, fixed_bytes=size(run.memory) - held * page_bytes + report.stat().st_size)

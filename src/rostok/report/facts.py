@@ -15,8 +15,8 @@ def facts(run: Run) -> dict[str, Any]:
     Returns:
         `seeds` [{id, title, theme}], `pages` {accepted, rejected {reason: count}} of the finished corpora,
         `stages` [{name, seconds, peak_mib, tokens}], `matrix` (bits per byte), `probes` and `chat_probes` (share
-        right), `chance`, `general` (nats per token), `router` {top1, abstain}, `versions`, `models` {role: {name,
-        sha256}}.
+        right), `chance`, `general` (nats per token), `router` {top1, abstain}, `retrieval` {with, without, items},
+        `versions`, `models` {role: {name, sha256}}.
 
     Raises:
         RunError: the folder holds no run, or one of another format.
@@ -37,6 +37,7 @@ def facts(run: Run) -> dict[str, Any]:
         "router": {name: measured.router.get(name) for name in ("top1", "abstain")}
         if measured and measured.router
         else None,
+        "retrieval": (measured.retrieval or None) if measured else None,
         "versions": file.versions or None,
         "models": {role: {"name": model.name, "sha256": model.sha256} for role, model in file.models.items()}
         or None,

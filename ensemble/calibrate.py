@@ -1,0 +1,121 @@
+"""How sure a strategy must be before an expert speaks: found on what belongs to a seed and on what belongs to nobody.
+
+Nothing here is measured on later: sentences of training pages (each without its own page) on one side, general questions
+made for this on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rostok.config import Settings, StrategyName
+from rostok.ensemble import corpus
+from rostok.ensemble.memory import Memory
+from rostok.ensemble.router import Question, Router
+from rostok.ensemble.strategies import Material, nobodys, open_strategy
+from rostok.errors import DataError
+from rostok.records import Record, digest, read_record, write_atomic
+from rostok.runs import Run
+from rostok.seeds.record import Seed
+
+_SAMPLE = 200  # training pages whose first sentences set the threshold
+
+
+class Calibration(Record):
+    """router/<strategy>.threshold.json: the threshold and what it was found on.
+
+    Attributes:
+        kept: share of the corpora's own sentences that are not abstained from.
+        rejected: share of nobody's questions that are.
+    """
+
+    made_from: str
+    strategy: str
+    threshold: float
+    positives: int
+    negatives: int
+    kept: float
+    rejected: float
+
+
+def open_router(run: Run, settings: Settings, memory: Memory, seeds: Sequence[Seed],
+                strategy: StrategyName | None = None) -> Router:
+    """The run's router with its calibrated threshold. Call with the run held: what is learned is written.
+
+    Args:
+        strategy: another one than the settings'.
+
+    Raises:
+        RunError, ModelError: as `open_strategy`.
+    """
+    return open_routers(run, settings, memory, seeds, [strategy or settings.router.strategy])[0]
+
+
+def open_routers(run: Run, settings: Settings, memory: Memory, seeds: Sequence[Seed],
+                 strategies: Sequence[StrategyName]) -> list[Router]:
+    """Several at once, which share what they learn from. Raises like `open_router`."""
+    material = Material(run, settings, memory, seeds)
+    return [calibrated(Router(memory, settings.router, 0.0, open_strategy(name, material)), material) for name in strategies]
+
+
+def calibrated(router: Router, material: Material) -> Router:
+    """The same router with the threshold of its strategy, from the run where that still fits, else found anew."""
+    found = calibrate(router, material)
+    return Router(router.memory, router.settings, found.threshold, router.strategy)
+
+
+def calibrate(router: Router, material: Material) -> Calibration:
+    """The threshold of a router's strategy on this run."""
+    name = router.strategy.name
+    path = material.folder / f"{name}.threshold.json"
+    made_from = digest(material.made_from(name, router.strategy.learned_from), router.settings, list(nobodys()))
+    try:
+        old = read_record(path, Calibration)
+    except (DataError, OSError, UnicodeDecodeError):
+        old = None
+    if old is not None and old.made_from == made_from:
+        return old
+    positives = [_sure(router, question) for question in _own_sentences(material)]
+    negatives = [_sure(router, question) for question in material.nobodys]
+    threshold = choose_threshold(positives, negatives, router.settings.keep)
+    new = Calibration(
+        made_from=made_from, strategy=name, threshold=threshold, positives=len(positives), negatives=len(negatives),
+        kept=sum(score >= threshold for score in positives) / max(1, len(positives)),
+        rejected=sum(score < threshold for score in negatives) / max(1, len(negatives)))
+    write_atomic(path, new.model_dump_json(indent=1) + "\n")
+    return new
+
+
+def choose_threshold(positives: Sequence[float], negatives: Sequence[float], keep: float) -> float:
+    """The threshold with the largest sum of positives kept and negatives rejected (shares), of those that keep enough.
+
+    Enough is the share `keep` of the positives. Every value between the highest rejected negative and the lowest kept
+    positive does the same on these scores; the middle is furthest from both.
+    """
+    if not positives:
+        return 0.0
+    own, others = np.sort(np.array(positives)), np.sort(np.array(negatives))
+    kept = 1 - np.searchsorted(own, own) / len(own)
+    rejected = np.searchsorted(others, own) / max(1, len(others))
+    allowed = kept >= keep - 1e-9
+    best = float(own[np.flatnonzero(allowed)[np.argmax((kept + rejected)[allowed])]])
+    below = max((score for score in negatives if score < best), default=best)
+    middle = round((below + best) / 2, 6)
+    return middle if below < middle <= best else best
+
+
+def _own_sentences(material: Material) -> list[Question]:
+    """First sentences of training pages, each with its page left out; evenly over the corpora."""
+    pages = [(f"{seed}:{page.spec}", page) for seed in corpus.manifests(material.run, material.seeds)
+             for page in corpus.pages(material.run, seed, held_out=False)]
+    if not pages:
+        return []
+    places = np.linspace(0, len(pages) - 1, min(len(pages), _SAMPLE)).round().astype(int)
+    chosen = [pages[place] for place in places]
+    return material.read([corpus.first_sentence(page) for _, page in chosen], [key for key, _ in chosen])
+
+
+def _sure(router: Router, question: Question) -> float:
+    return router.decide(question).score

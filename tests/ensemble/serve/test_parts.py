@@ -1,0 +1,86 @@
+"""Parts of the server that can be wrong by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from rostok.ensemble.answer import hue
+from rostok.ensemble.conversation import Ensemble
+from rostok.ensemble.serve.answering import Answering
+from rostok.ensemble.serve.faces import Faces
+from rostok.ensemble.serve.metrics import Metrics
+from rostok.ensemble.serve.place import SeedPlaces
+from rostok.ensemble.serve.refusal import Refusal, refused
+from rostok.errors import AdapterError, DataError, PromptTooLong, QuestionError, RunError, StorageError
+from rostok.seeds.record import Seed
+from rostok.swarm.records import Expert
+
+
+def test_faces_are_found_by_id_only(ensemble: Ensemble, seeds: list[Seed]) -> None:
+    """Prevents: an adapter that is named by a path, or by the beginning of a name."""
+    faces = Faces([seed.id for seed in seeds], ensemble.experts, ensemble.titles)
+    assert [face.number for face in faces.serving] == [1, 2, 3]
+    for seed, expert in ensemble.experts.items():
+        assert faces.called(seed) == faces.called(expert.id) == faces.of(seed)
+        assert faces.of(seed).hue == hue(seed)
+        for wrong in (seed[:-1], expert.id[:6], expert.folder, f"./{seed}", f"{seed}/", expert.title, ""):
+            assert faces.called(wrong) is None
+    assert faces.called("base") == faces.of(None)
+
+
+def test_two_experts_of_one_id_are_told_apart(ensemble: Ensemble, seeds: list[Seed]) -> None:
+    """Prevents: two experts whose hashes begin alike, of which one cannot be asked."""
+    twins = {seed: Expert.model_validate({**expert.model_dump(), "id": "aaaaaa+bbbbbb"})
+             for seed, expert in ensemble.experts.items()}
+    faces = Faces([seed.id for seed in seeds], twins, ensemble.titles)
+    assert [face.model for face in faces.serving] == [seed.id for seed in seeds]
+
+
+def test_places_are_those_of_the_axes(ensemble: Ensemble, seeds: list[Seed]) -> None:
+    """Prevents: a question that is put beside the place where its own text lies."""
+    places = SeedPlaces(ensemble.memory, [seed.id for seed in seeds])
+    keys = ensemble.memory.known("pages")
+    _, vectors = ensemble.memory.stored("pages", keys)
+    assert [places.of(vector) for vector in vectors] == [(x, y) for _, x, y in places.pages]
+    assert max(abs(value) for place in places.seeds.values() for value in place) <= 1.05
+
+
+@pytest.mark.parametrize(("error", "status"), [
+    (PromptTooLong("x"), 400), (QuestionError("x"), 400), (RunError("x"), 400),
+    (AdapterError("x"), 503), (StorageError("x"), 503),
+    (DataError("x"), 500), (KeyError("a secret"), 500), (Refusal(418, "x"), 418)])
+def test_errors_have_their_status(error: Exception, status: int) -> None:
+    """Prevents: a user's mistake that is called a server's, and words of others in a message about a bug."""
+    told = refused(error)
+    assert told.status == status and "secret" not in told.message
+    assert told.response().status_code == status
+
+
+def test_an_answer_that_is_not_waited_for_gives_its_place_back() -> None:
+    """Prevents: places that are lost to clients that have left, before the first word or in the middle."""
+    async def run() -> None:
+        answering = Answering(1, Metrics())
+        stopped = threading.Event()
+
+        def speak(on_text: object, on_route: object, stop: threading.Event) -> object:
+            stop.wait(10)
+            stopped.set()
+            raise RunError("stopped")
+
+        waiting = asyncio.ensure_future(answering.whole(speak))  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        with pytest.raises(Refusal) as full:
+            await answering.whole(speak)  # type: ignore[arg-type]
+        assert full.value.status == 429
+        waiting.cancel()
+        await asyncio.sleep(0.2)
+        assert stopped.is_set() and answering.places.taken == 0
+        await answering.close()
+        with pytest.raises(Refusal) as closed:
+            await answering.whole(speak)  # type: ignore[arg-type]
+        assert closed.value.status == 503
+
+    asyncio.run(run())

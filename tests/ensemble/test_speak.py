@@ -1,0 +1,209 @@
+"""One answer by one expert or by several: whose words they are, and what they cost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rostok.config import EnsembleSettings, Mixing
+from rostok.engines.llamacpp import LlamaCppEngine
+from rostok.engines.protocol import Engine, Message, Request, Sampling
+from rostok.ensemble.hot import keep_hot
+from rostok.ensemble.router import Route
+from rostok.ensemble.speak import Speaker
+from rostok.errors import AdapterError, ModelError
+from rostok.swarm.adapter_gguf import export_adapter
+
+GREEDY = Sampling(max_tokens=16, temperature=0, dry=0)
+LONG = Sampling(max_tokens=300, temperature=0, dry=0)
+QUESTION = "What does the lamp lead to?"
+TITLES = {"a": "Anna", "b": "Bruno", "again": "Anna again", "gone": "Greta"}
+BASE = {"model_type": "llama", "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576,
+        "tie_word_embeddings": True}
+
+
+@pytest.fixture(scope="module")
+def other(adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter that says other things than `adapter`."""
+    folder = tmp_path_factory.mktemp("other")
+    tensors = load_file(adapter.parent / "adapter_model.safetensors")
+    torch.manual_seed(9)
+    save_file({name: torch.randn_like(tensor) * tensor.std() for name, tensor in tensors.items()},
+              folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text((adapter.parent / "adapter_config.json").read_text())
+    export_adapter(folder, folder / "adapter.gguf", BASE)
+    return folder / "adapter.gguf"
+
+
+@pytest.fixture(scope="module")
+def engine(base_gguf: Path, adapter: Path, other: Path) -> Iterator[LlamaCppEngine]:
+    with LlamaCppEngine(base_gguf, sequences=4, context=384, threads=1) as engine:
+        for name, path in (("a", adapter), ("again", adapter), ("b", other)):
+            engine.add_adapter(name, path)
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def speaker(engine: LlamaCppEngine) -> Speaker:
+    return Speaker(engine, {"a", "b", "again"}, TITLES, EnsembleSettings())
+
+
+def to(seed: str | None, **scores: float) -> Route:
+    return Route(seed=seed, score=0.9, threshold=0.5, scores=scores or ({seed: 1.0} if seed else {}), neighbours=())
+
+
+def alone(engine: Engine, adapter: str | None, sampling: Sampling = GREEDY) -> str:
+    return engine.submit(Request((Message("user", QUESTION),), sampling, adapter=adapter)).result(60).text.strip()
+
+
+# ── who speaks ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_speaks_as_it_does_alone_and_abstaining_equals_the_base(speaker: Speaker, engine: Engine) -> None:
+    """The base's words under an expert's name, or an abstention that is not the base word for word."""
+    texts = {seed: speaker.speak(QUESTION, to(seed), sampling=GREEDY) for seed in (None, "a", "b")}
+    assert [one.experts for one in texts.values()] == [(), ("a",), ("b",)]
+    said = [one.text for one in texts.values()]
+    assert said == [alone(engine, seed) for seed in texts] and len(set(said)) == 3
+    assert all(0 < one.tokens <= 16 < one.prompt_tokens and one.seconds > 0 and not one.note for one in texts.values())
+
+
+def test_absent_expert_is_named(speaker: Speaker, engine: Engine) -> None:
+    """`KeyError`, or a silent change of the speaker."""
+    said = speaker.speak(QUESTION, to("gone"), sampling=GREEDY, mixing="judge")
+    assert said.experts == () and "Greta" in said.note and said.text == alone(engine, None)
+
+
+def test_who_speaks_beside_whom(speaker: Speaker) -> None:
+    """A far expert that speaks because somebody must; a pin that is overruled; weights that add up to less than 1."""
+    route = to("a", a=6.0, gone=5.0, b=3.0, again=0.2)
+    assert speaker.speakers(route) == (("a", 1.0),)
+    assert speaker.speakers(route, "judge") == (("a", pytest.approx(2 / 3, abs=1e-3)), ("b", pytest.approx(1 / 3, abs=1e-3)))
+    assert speaker.speakers(to("a", a=9.0, b=0.5), "tokens") == (("a", 1.0),)
+    assert speaker.speakers(route.model_copy(update={"pinned": True}), "tokens") == (("a", 1.0),)
+    assert speaker.speakers(to("b", a=6.0, b=3.0), "adapters")[0][0] == "b"  # the route's own choice comes first
+    assert speaker.speakers(to(None, a=1.0), "judge") == ()
+
+
+# ── several ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_adapters_add_up(speaker: Speaker, engine: Engine) -> None:
+    """Scales that are not looked at: 0.6 and 0.4 of the same change are that change."""
+    both = speaker.speak(QUESTION, to("a", a=6.0, again=4.0), sampling=GREEDY, mixing="adapters")
+    assert both.experts == ("a", "again") and both.text == alone(engine, "a")
+    mixed = speaker.speak(QUESTION, to("a", a=5.0, b=5.0), sampling=GREEDY, mixing="adapters").text
+    assert mixed not in (alone(engine, "a"), alone(engine, "b"))
+
+
+def test_tokens_mix_distributions(speaker: Speaker, engine: LlamaCppEngine) -> None:
+    """Voices that read each other's keys and values, or a mean of logits instead of probabilities."""
+    same = speaker.speak(QUESTION, to("a", a=6.0, again=4.0), sampling=GREEDY, mixing="tokens")
+    single = speaker.speak(QUESTION, to("a"), sampling=GREEDY)
+    assert same.text == single.text and same.experts == ("a", "again")
+    assert (same.tokens, same.prompt_tokens) == (2 * single.tokens, 2 * single.prompt_tokens)  # as costly as it is
+    first = Sampling(max_tokens=1, temperature=0, dry=0)
+    likely = {}
+    for name in ("a", "b"):
+        scored = engine.score(engine.prompt(Request((Message("user", QUESTION),))), ["The", "It", "A", "I"], adapter=name)
+        likely[name] = [2.718281828 ** one.nats for one in scored]
+    mixed = [0.5 * a + 0.5 * b for a, b in zip(likely["a"], likely["b"], strict=True)]
+    voices = (("a", 0.5), ("b", 0.5))
+    drawn = engine.submit(Request((Message("user", QUESTION),), first, voices=voices)).result(60).text
+    others = {alone(engine, "a", first), alone(engine, "b", first)}
+    assert drawn in others or drawn == ["The", "It", "A", "I"][max(range(4), key=lambda k: mixed[k])]
+    sure = engine.submit(Request((Message("user", QUESTION),), GREEDY, voices=(("b", 1.0), (None, 0.0)))).result(60)
+    assert sure.text.strip() == alone(engine, "b")
+
+
+def test_mixture_and_others_leave_each_other_alone(speaker: Speaker, engine: LlamaCppEngine) -> None:
+    """The batch goes on with a voice's adapter; a sequence that is given to two; an answer of somebody else's words."""
+    wanted = {"a": alone(engine, "a"), "b": alone(engine, "b"), None: alone(engine, None)}
+    mixed = speaker.speak(QUESTION, to("a", a=5.0, b=5.0), sampling=GREEDY, mixing="tokens").text
+    with ThreadPoolExecutor(8) as pool:
+        many = [pool.submit(speaker.speak, QUESTION, to("a", a=5.0, b=5.0), sampling=GREEDY, mixing="tokens") for _ in range(3)]
+        ones = [(seed, pool.submit(speaker.speak, QUESTION, to(seed), sampling=GREEDY)) for seed in ("a", "b", None) * 2]
+        assert {one.result(120).text for one in many} == {mixed}
+        assert all(future.result(120).text == wanted[seed] for seed, future in ones)
+    assert sorted(engine._free) == list(range(engine.sequences)) and not engine._mixtures
+
+
+def test_judge_takes_one_of_the_answers_and_tells_the_whole_cost(speaker: Speaker, engine: Engine) -> None:
+    """Words that nobody said, told before the judge has chosen, or the cost of one answer for that of two and a judge."""
+    told: list[str] = []
+    said = speaker.speak(QUESTION, to("a", a=5.0, b=5.0), sampling=GREEDY, mixing="judge", on_text=told.append)
+    answers = {name: alone(engine, name) for name in ("a", "b")}
+    assert said.text == answers[said.experts[0]] == "".join(told).strip() and set(said.experts) == {"a", "b"}
+    single = speaker.speak(QUESTION, to("a"), sampling=GREEDY)
+    assert said.tokens > single.tokens and said.prompt_tokens > 4 * single.prompt_tokens  # two answers, four readings
+
+
+# ── a stop, and mistakes ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("mixing", ["one", "adapters", "tokens", "judge"])
+def test_stop_ends_an_answer_and_frees_its_place(speaker: Speaker, engine: LlamaCppEngine, mixing: Mixing) -> None:
+    """An engine that goes on writing for nobody, or a stop that loses what was said."""
+    stop, told = threading.Event(), list[str]()
+    stop.set()
+    route = to("a", a=5.0, again=5.0)
+    said = speaker.speak(QUESTION, route, sampling=LONG, stop=stop, mixing=mixing)
+    assert (said.finish, said.text, said.tokens) == ("stopped", "", 0) and said.prompt_tokens > 0
+
+    def hear(piece: str) -> None:
+        told.append(piece)
+        stop.set()
+
+    stop.clear()
+    before = engine.decoded_tokens
+    if mixing != "judge":  # who tells nothing before all have answered
+        said = speaker.speak(QUESTION, route, sampling=LONG, stop=stop, mixing=mixing, on_text=hear)
+        assert said.finish == "stopped" and said.text == "".join(told).strip() and said.tokens > 0
+    assert speaker.speak(QUESTION, to("b"), sampling=GREEDY).text == alone(engine, "b")
+    assert engine.decoded_tokens - before < 120
+    assert sorted(engine._free) == list(range(engine.sequences)) and not engine._mixtures
+
+
+def test_voices_that_cannot_be_had_are_refused(engine: LlamaCppEngine) -> None:
+    """An engine that spins for ever over a mixture with more voices than sequences, or over one of strangers."""
+    ask = (Message("user", QUESTION),)
+    with pytest.raises(AdapterError, match="no adapter 'nobody'"):
+        engine.submit(Request(ask, GREEDY, voices=(("a", 0.5), ("nobody", 0.5)))).result(60)
+    with pytest.raises(AdapterError, match="no adapter 'nobody'"):
+        engine.submit(Request(ask, GREEDY, blend=(("a", 0.5), ("nobody", 0.5)))).result(60)
+    with pytest.raises(ModelError, match="5 voices do not fit the 4 sequences"):
+        engine.submit(Request(ask, GREEDY, voices=(("a", 0.2),) * 5)).result(60)
+
+
+def test_engine_of_one_adapter_says_what_it_does_instead(speaker: Speaker, engine: LlamaCppEngine,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mixture promised by the settings and not given, without a word."""
+    monkeypatch.setattr(type(engine), "mixes", False)
+    said = speaker.speak(QUESTION, to("a", a=5.0, b=5.0), sampling=GREEDY, mixing="tokens")
+    assert said.experts == ("a",) and "one adapter" in said.note
+    with pytest.raises(ModelError, match=r"one adapter at most.*ensemble\.mixing"):
+        engine.submit(Request((Message("user", QUESTION),), GREEDY, voices=(("a", 0.5), ("b", 0.5))))
+
+
+# ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_budget_holds_and_cold_experts_come_back(engine: LlamaCppEngine, speaker: Speaker, adapter: Path,
+                                                 other: Path) -> None:
+    """More adapters in memory than it may hold; or a cold expert that answers as somebody else."""
+    files = [adapter, other, adapter]
+    mib = adapter.stat().st_size / (1 << 20)
+    wanted = {name: alone(engine, name) for name in ("a", "b", "again")}
+    assert keep_hot(engine, files, EnsembleSettings(hot_mib=max(1, int(1.5 * mib)))) >= 1
+    engine.hold(1)
+    for name in ("a", "b", "again", "a"):
+        assert alone(engine, name) == wanted[name] and len(engine._hot) <= 2  # the one at work, while another is read
+    both = EnsembleSettings(hot_mib=1, mixing="tokens", experts=2)
+    assert keep_hot(engine, files * 40, both) >= 2  # who speaks together must be there together
+    assert keep_hot(engine, files, EnsembleSettings(hot_mib=4096)) == 3
