@@ -89,18 +89,21 @@ def calibrate(router: Router, material: Material) -> Calibration:
 
 
 def choose_threshold(positives: Sequence[float], negatives: Sequence[float], keep: float) -> float:
-    """The threshold that keeps at least the share `keep` of the positives and rejects as many negatives as it can.
+    """The threshold with the largest sum of positives kept and negatives rejected (shares), of those that keep enough.
 
-    Every value between the highest rejected negative and the highest threshold that keeps enough does the same on
-    these scores; the middle is furthest from both.
+    Enough is the share `keep` of the positives. Every value between the highest rejected negative and the lowest kept
+    positive does the same on these scores; the middle is furthest from both.
     """
     if not positives:
         return 0.0
-    ordered = sorted(positives, reverse=True)
-    highest = ordered[max(1, int(np.ceil(keep * len(ordered) - 1e-9))) - 1]
-    lowest = max((score for score in negatives if score < highest), default=highest)
-    middle = round((lowest + highest) / 2, 6)
-    return middle if lowest < middle <= highest else highest
+    own, others = np.sort(np.array(positives)), np.sort(np.array(negatives))
+    kept = 1 - np.searchsorted(own, own) / len(own)
+    rejected = np.searchsorted(others, own) / max(1, len(others))
+    allowed = kept >= keep - 1e-9
+    best = float(own[np.flatnonzero(allowed)[np.argmax((kept + rejected)[allowed])]])
+    below = max((score for score in negatives if score < best), default=best)
+    middle = round((below + best) / 2, 6)
+    return middle if below < middle <= best else best
 
 
 def _own_sentences(material: Material) -> list[Question]:

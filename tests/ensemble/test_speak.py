@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rostok.config import EnsembleSettings, Settings
+from rostok.config import EnsembleSettings, Mixing
 from rostok.engines.llamacpp import LlamaCppEngine
 from rostok.engines.protocol import Engine, Message, Request, Sampling
 from rostok.ensemble.hot import keep_hot
@@ -21,6 +21,7 @@ from rostok.errors import AdapterError, ModelError
 from rostok.swarm.adapter_gguf import export_adapter
 
 GREEDY = Sampling(max_tokens=16, temperature=0, dry=0)
+LONG = Sampling(max_tokens=300, temperature=0, dry=0)
 QUESTION = "What does the lamp lead to?"
 TITLES = {"a": "Anna", "b": "Bruno", "again": "Anna again", "gone": "Greta"}
 BASE = {"model_type": "llama", "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576,
@@ -147,16 +148,25 @@ def test_judge_takes_one_of_the_answers_and_tells_the_whole_cost(speaker: Speake
 
 
 @pytest.mark.parametrize("mixing", ["one", "adapters", "tokens", "judge"])
-def test_stop_ends_an_answer_and_frees_its_place(speaker: Speaker, engine: LlamaCppEngine, mixing: str) -> None:
+def test_stop_ends_an_answer_and_frees_its_place(speaker: Speaker, engine: LlamaCppEngine, mixing: Mixing) -> None:
     """An engine that goes on writing for nobody, or a stop that loses what was said."""
-    stop = threading.Event()
-    long = Sampling(max_tokens=300, temperature=1.0, dry=0)
-    timer = threading.Timer(0.7, stop.set)
-    timer.start()
-    said = speaker.speak("Tell me a very long story.", to("a", a=5.0, b=5.0), sampling=long, stop=stop, mixing=mixing)  # type: ignore[arg-type]
-    timer.join()
-    assert said.finish == "stopped" and said.tokens < 600
+    stop, told = threading.Event(), list[str]()
+    stop.set()
+    route = to("a", a=5.0, again=5.0)
+    said = speaker.speak(QUESTION, route, sampling=LONG, stop=stop, mixing=mixing)
+    assert (said.finish, said.text, said.tokens) == ("stopped", "", 0) and said.prompt_tokens > 0
+
+    def hear(piece: str) -> None:
+        told.append(piece)
+        stop.set()
+
+    stop.clear()
+    before = engine.decoded_tokens
+    if mixing != "judge":  # who tells nothing before all have answered
+        said = speaker.speak(QUESTION, route, sampling=LONG, stop=stop, mixing=mixing, on_text=hear)
+        assert said.finish == "stopped" and said.text == "".join(told).strip() and said.tokens > 0
     assert speaker.speak(QUESTION, to("b"), sampling=GREEDY).text == alone(engine, "b")
+    assert engine.decoded_tokens - before < 120
     assert sorted(engine._free) == list(range(engine.sequences)) and not engine._mixtures
 
 
@@ -184,8 +194,8 @@ def test_engine_of_one_adapter_says_what_it_does_instead(speaker: Speaker, engin
 # ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_budget_holds_and_cold_experts_come_back(engine: LlamaCppEngine, speaker: Speaker, adapter: Path, other: Path,
-                                                 settings: Settings) -> None:
+def test_budget_holds_and_cold_experts_come_back(engine: LlamaCppEngine, speaker: Speaker, adapter: Path,
+                                                 other: Path) -> None:
     """More adapters in memory than it may hold; or a cold expert that answers as somebody else."""
     files = [adapter, other, adapter]
     mib = adapter.stat().st_size / (1 << 20)

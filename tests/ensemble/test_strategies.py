@@ -71,7 +71,7 @@ def test_only_the_nucleus_votes() -> None:
     """Sixteen far texts of one seed that outvote the one that is meant."""
     near = [_near("a", 0.9), *(_near("b", 0.78 - 0.001 * number) for number in range(15))]
     assert max(votes(near, 0.05, 1.0).items(), key=lambda item: item[1])[0] == "b"
-    assert votes(near, 0.05, 0.4) == {"a": pytest.approx(0.427, abs=0.2), "b": pytest.approx(0.573, abs=0.2)}
+    assert votes(near, 0.05, 0.5) == {"a": pytest.approx(0.848, abs=1e-3), "b": pytest.approx(0.152, abs=1e-3)}
     assert votes(near, 0.05, 0.1) == {"a": 1.0} and votes((), 0.05, 0.9) == {}
     for nucleus in (0.1, 0.5, 0.9, 1.0):
         assert sum(votes(near, 0.05, nucleus).values()) == pytest.approx(1)
