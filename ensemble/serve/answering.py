@@ -49,7 +49,7 @@ class Answering:
         self._threads = ThreadPoolExecutor(places + _SPARE, thread_name_prefix="answer")
         self._stops: dict[str, threading.Event] = {}  # of the conversations that are being answered
         self._others: set[threading.Event] = set()
-        self._settled = asyncio.Condition()
+        self._settled, self._telling = asyncio.Condition(), set[asyncio.Future[None]]()
         self.closing = False
 
     async def call(self, function: Callable[..., T], *arguments: object) -> T:
@@ -151,16 +151,21 @@ class Answering:
             self._stops[thread] = taken.stop
         self.metrics.active.inc()
         future = loop.run_in_executor(self._threads, work)
-        future.add_done_callback(lambda _: loop.create_task(self._done(taken, thread)))
+        future.add_done_callback(lambda _: self._done(taken, thread))
         return taken
 
-    async def _done(self, taken: _Taken, thread: str | None) -> None:
+    def _done(self, taken: _Taken, thread: str | None) -> None:
         self.metrics.active.dec()
         self.places.give()
         self._others.discard(taken.stop)
+        if thread is not None:
+            self._stops.pop(thread, None)
+        task = asyncio.ensure_future(self._tell_settled())
+        self._telling.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_settled(self) -> None:
         async with self._settled:
-            if thread is not None:
-                self._stops.pop(thread, None)
             self._settled.notify_all()
 
     def _count(self, answer: Answer, seconds: float) -> None:
