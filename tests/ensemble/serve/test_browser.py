@@ -214,6 +214,7 @@ def test_pin_compare_edit_branch_and_search(opened: Callable[..., Any], seeds: l
 def test_the_keyboard_alone(opened: Callable[..., Any], seeds: list[Seed], served: Served) -> None:
     """Prevents: something that only a mouse can do; focus that nobody can see, or that is lost."""
     page = opened()
+    expect(page.locator("#question")).to_be_focused()
     page.keyboard.type("Hello there.")
     page.keyboard.press("Enter")
     _answered(page, 1)
