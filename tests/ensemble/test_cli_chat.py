@@ -191,7 +191,6 @@ def test_a_real_terminal(ready: Run) -> None:
         terminal.wait_for("base  (answers")
         terminal.type("Tell me a very\x1b\rlong story about\\\rthe sea.\r")  # ahead of the prompt, as people do
         terminal.wait_for("[base  0.")
-        time.sleep(0.3)
         terminal.type("\x03")
         terminal.wait_for("(stopped; what was said is kept)")
         terminal.wait_for("tokens read, ")
