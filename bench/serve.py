@@ -53,7 +53,7 @@ class Person:
     def __init__(self, number: int, address: str, token: str, questions: list[str]) -> None:
         self.name = NAMES[number % len(NAMES)] + str(number // len(NAMES) or "")
         self.others = [name for name in NAMES if name != self.name]
-        self.page, self.dice, self.questions = number % 2 == 0, random.Random(number), questions
+        self.address, self.page, self.dice, self.questions = address, number % 2 == 0, random.Random(number), questions
         self.thread, self.asked, self.tally = f"person-{number}", list[str](), Tally()
         self.http = httpx2.Client(base_url=address, trust_env=False, timeout=120, headers={"authorization": f"Bearer {token}"})
 
@@ -119,7 +119,7 @@ class Person:
 
     def http_stop(self) -> None:
         """Over a connection of its own, as a browser does."""
-        httpx2.post(f"{self.http.base_url}api/conversations/{self.thread}/stop", json={}, trust_env=False,
+        httpx2.post(f"{self.address}/api/conversations/{self.thread}/stop", json={}, trust_env=False,
                     headers={"authorization": self.http.headers["authorization"]})
 
     def check(self, answer: dict[str, Any], said: str) -> None:
