@@ -75,9 +75,7 @@ class Bench:
         count = self.settings.router.memories
         if seed is not None:
             return self.memory.pages(question, seed, seed, count)
-        near = dict.fromkeys(one.seed for one in self.router.read([question])[0].neighbours)
-        found = [page for name in near for page in self.memory.pages(question, name, name, count)]
-        return sorted(found, key=lambda page: -page.similarity)[:count]
+        return self.memory.pages_of_all(question, {one.id: one.title for one in self.seeds}, count)
 
 
 @dataclass(frozen=True)

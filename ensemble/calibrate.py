@@ -79,7 +79,7 @@ def calibrate(router: Router, material: Material) -> Calibration:
         return old
     positives = [_sure(router, question) for question in _own_sentences(material)]
     negatives = [_sure(router, question) for question in material.nobodys]
-    threshold = choose_threshold(positives, negatives, router.settings.keep)
+    threshold = choose_threshold(positives, negatives, router.settings.keep, router.settings.reject)
     new = Calibration(
         made_from=made_from, strategy=name, threshold=threshold, positives=len(positives), negatives=len(negatives),
         kept=sum(score >= threshold for score in positives) / max(1, len(positives)),
@@ -88,22 +88,21 @@ def calibrate(router: Router, material: Material) -> Calibration:
     return new
 
 
-def choose_threshold(positives: Sequence[float], negatives: Sequence[float], keep: float) -> float:
-    """The threshold with the largest sum of positives kept and negatives rejected (shares), of those that keep enough.
+def choose_threshold(positives: Sequence[float], negatives: Sequence[float], keep: float, reject: float) -> float:
+    """The lowest threshold that rejects the share `reject` of the negatives, or lower, so that it keeps `keep` of the positives.
 
-    Enough is the share `keep` of the positives. Every value between the highest rejected negative and the lowest kept
-    positive does the same on these scores; the middle is furthest from both.
+    Not the one that parts them best: people ask further from the pages than the pages' own sentences are, and some of
+    nobody's questions are nearer to a seed than their author knew.
     """
     if not positives:
         return 0.0
-    own, others = np.sort(np.array(positives)), np.sort(np.array(negatives))
-    kept = 1 - np.searchsorted(own, own) / len(own)
-    rejected = np.searchsorted(others, own) / max(1, len(others))
-    allowed = kept >= keep - 1e-9
-    best = float(own[np.flatnonzero(allowed)[np.argmax((kept + rejected)[allowed])]])
-    below = max((score for score in negatives if score < best), default=best)
-    middle = round((below + best) / 2, 6)
-    return middle if below < middle <= best else best
+    ordered = sorted(positives, reverse=True)
+    highest = ordered[max(1, int(np.ceil(keep * len(ordered) - 1e-9))) - 1]
+    if not negatives:
+        return highest
+    last = sorted(negatives)[max(1, int(np.ceil(reject * len(negatives) - 1e-9))) - 1]  # that must be rejected
+    above = min((score for score in (*positives, *negatives) if score > last), default=np.nextafter(last, np.inf))
+    return float(min(highest, above))
 
 
 def _own_sentences(material: Material) -> list[Question]:

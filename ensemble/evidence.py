@@ -1,8 +1,8 @@
 """What the others see, weighed together: a conditional logit over the seeds and nobody (McFadden 1974).
 
-For each seed: are its nodes named in the question, as a phrase or scattered; how do the words of its pages fit; what share
-of the nearest texts is its own, and how near are they. Six weights, learned from the corpora's own sentences, from short
-questions about their nodes, and from questions that belong to nobody, tell how much each counts:
+For each seed: are its nodes named in the question, as a phrase, scattered, or in part by a rare word; how do the words of its
+pages fit; what share of the nearest texts is its own, and how near are they. Seven weights, learned from the corpora's own
+sentences, from short questions about their nodes, and from questions that belong to nobody, tell how much each counts:
 
     P(seed) = exp(w · evidence) / (exp(w_nobody) + Σ exp(w · evidence))
 
@@ -12,7 +12,9 @@ node is called otherwise. Together they hardly err where the others do (docs/rou
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,7 +26,8 @@ from rostok.ensemble.terms import words
 from rostok.ensemble.tfidf import Tfidf
 from rostok.seeds.record import Seed
 
-KINDS = ("phrase", "scattered", "terms", "share", "nearness")
+KINDS = ("phrase", "scattered", "partly", "terms", "share", "nearness")
+_PHRASE, _SCATTERED, _PARTLY, _TERMS, _SHARE, _NEARNESS = range(len(KINDS))
 _NEAR = 0.3     # cosine from which a text counts as near at all: unrelated pairs reach 0.2 with all-MiniLM-L6-v2
 _LEAST = 1e-4   # a seed with less is not told
 _HOLD = 1e-3    # L2, which keeps the weights finite on a handful of seeds
@@ -79,6 +82,7 @@ class Sight:
             for word in set(name):
                 self._names.setdefault(word, []).append(name)
         self._longest = max(map(len, self._owners), default=1)
+        self._rarity = {word: 1 - math.log(count) / math.log(len(seeds) + 1) for word, count in spread(seeds).items()}
 
     def of(self, question: Question) -> NDArray[np.float64]:
         """The evidence, shape [seeds, kinds]."""
@@ -86,14 +90,14 @@ class Sight:
         self._named(question.text, found)
         cosines = self._tfidf.cosines(question.text)
         for place, row in self._documents:
-            found[place, 2] = cosines[row]
+            found[place, _TERMS] = cosines[row]
         for seed, share in votes(question.neighbours, self._temperature, self._nucleus).items():
             if seed in self._place:
-                found[self._place[seed], 3] = share
+                found[self._place[seed], _SHARE] = share
         for one in question.neighbours:
             place_of = self._place.get(one.seed)
             if place_of is not None:
-                found[place_of, 4] = max(found[place_of, 4], one.similarity - _NEAR)
+                found[place_of, _NEARNESS] = max(found[place_of, _NEARNESS], one.similarity - _NEAR)
         return found
 
     def _named(self, text: str, found: NDArray[np.float64]) -> None:
@@ -101,21 +105,28 @@ class Sight:
         known = set(asked)
         phrases = {tuple(asked[i : i + size]) for size in range(1, self._longest + 1) for i in range(len(asked) - size + 1)}
         for name in {name for word in known for name in self._names.get(word, ())}:
-            column = 0 if name in phrases else 1 if known.issuperset(name) else None
-            if column is not None:
-                for place in self._owners[name]:
-                    found[place, column] += 1
-        np.log1p(found[:, :2], out=found[:, :2])
+            owners = list(self._owners[name])
+            if name in phrases or known.issuperset(name):
+                found[owners, _PHRASE if name in phrases else _SCATTERED] += 1
+            else:
+                part = sum(self._rarity[word] for word in name if word in known) / len(name)
+                found[owners, _PARTLY] = np.maximum(found[owners, _PARTLY], part)
+        np.log1p(found[:, :_PARTLY], out=found[:, :_PARTLY])
+
+
+def spread(seeds: Sequence[Seed]) -> Counter[str]:
+    """In the names of how many seeds each word stands."""
+    return Counter(word for seed in seeds for word in {word for node in seed.nodes for word in words(node.name)})
 
 
 def lessons(seeds: Sequence[Seed], each: int, random_seed: int) -> list[tuple[str, str]]:
-    """Short questions about nodes, as (seed, question); every third has the name's words in another order."""
-    dice = random.Random(random_seed)
-    made = []
+    """Short questions about nodes, as (seed, question): by name, by a word that no other seed's names have, and turned round."""
+    dice, known, made = random.Random(random_seed), spread(seeds), []
     for seed in seeds:
         for number, node in enumerate(dice.sample(seed.nodes, min(each, len(seed.nodes)))):
             first, _, rest = node.name.partition(" ")
-            name = f"{rest} of {first}" if rest and number % 3 == 2 else node.name
+            own = [word for word in words(node.name) if known[word] == 1]
+            name = f"{rest} of {first}" if rest and number % 3 == 2 else own[0] if own and number % 3 == 1 else node.name
             made.append((seed.id, dice.choice(_FRAMES).format(x=name)))
     return made
 
@@ -138,7 +149,7 @@ def fit(sight: Sight, known: Sequence[tuple[str, Question]], nobodys: Sequence[Q
         slope = np.concatenate([np.einsum("qs,qsk->k", pull[:, :-1], rows) + 2 * _HOLD * weights[:-1], [pull[:, -1].sum()]])
         return float(-balance @ np.log(np.maximum(likely, 1e-12)) + _HOLD * weights[:-1] @ weights[:-1]), slope
 
-    found = minimize(loss, np.array([3.0, 1.0, 5.0, 2.0, 5.0, 3.0]), jac=True, method="L-BFGS-B").x
+    found = minimize(loss, np.array([3.0, 2.0, 2.0, 5.0, 2.0, 5.0, 3.0]), jac=True, method="L-BFGS-B").x
     return dict(zip((*KINDS, "nobody"), map(float, found.round(6)), strict=True))
 
 

@@ -153,6 +153,7 @@ class RouterSettings(Record):
     nucleus: float = Field(0.9, gt=0, le=1, description="the fewest nearest neighbours that hold this share of the votes vote")
     temperature: float = Field(0.05, gt=0, description="of the soft-max over cosine similarities")
     keep: float = Field(0.95, gt=0, lt=1, description="share of the corpora's own sentences that must not be abstained")
+    reject: float = Field(0.96, gt=0, lt=1, description="share of general questions to abstain from, where keep allows it")
     memories: int = Field(2, ge=0, le=8, description="remembered texts that an answer may read")
 
 

@@ -89,29 +89,31 @@ def test_calibration_is_kept_and_renewed(ready: Run, settings: Settings, seeds: 
     assert old.kept >= settings.router.keep and old.rejected >= 0.95 and old.negatives > 300
     before = path.stat().st_mtime_ns
     assert open_router(ready, settings, memory, seeds).threshold == old.threshold and path.stat().st_mtime_ns == before
-    warmer = settings.model_copy(update={"router": settings.router.model_copy(update={"keep": 0.5})})
+    warmer = settings.model_copy(update={"router": settings.router.model_copy(update={"reject": 0.999})})
     assert open_router(ready, warmer, memory, seeds).threshold > old.threshold
     path.write_text("{")
     assert open_router(ready, settings, memory, seeds).threshold == old.threshold
     assert read_record(path, Calibration) == old
 
 
-@given(st.lists(scores, min_size=1), st.lists(scores), st.floats(0.5, 0.99))
-def test_threshold_keeps_enough_and_rejects_most(positives: list[float], negatives: list[float],
-                                                 keep: float) -> None:
-    """A threshold off by one positive, or one beside which another keeps and rejects more."""
-    threshold = choose_threshold(positives, negatives, keep)
+@given(st.lists(scores, min_size=1), st.lists(scores), st.floats(0.5, 0.99), st.floats(0.5, 0.99))
+def test_threshold_keeps_enough_and_rejects_no_more_than_it_must(positives: list[float], negatives: list[float],
+                                                                 keep: float, reject: float) -> None:
+    """A threshold off by one positive, or one that abstains from more than was asked for."""
+    threshold = choose_threshold(positives, negatives, keep, reject)
 
     def kept(at: float) -> float:
         return sum(score >= at for score in positives) / len(positives)
 
+    def rejected(at: float) -> float:
+        return sum(score < at for score in negatives) / max(1, len(negatives))
+
     assert kept(threshold) >= keep - 1e-9
-
-    def sum_of_shares(at: float) -> float:
-        return kept(at) + sum(score < at for score in negatives) / max(1, len(negatives))
-
-    best = max(sum_of_shares(at) for at in positives if kept(at) >= keep - 1e-9)
-    assert sum_of_shares(threshold) >= best - 1e-9
+    enough = [at for at in positives if kept(at) >= keep - 1e-9 and rejected(at) >= reject - 1e-9]
+    if negatives and enough:
+        assert rejected(threshold) >= reject - 1e-9
+        lower = max((score for score in (*positives, *negatives) if score < threshold), default=None)
+        assert lower is None or rejected(lower) < reject - 1e-9 or lower == threshold
 
 
 class Loudest(Strategy):

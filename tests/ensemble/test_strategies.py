@@ -84,6 +84,8 @@ def test_evidence_tells_phrase_from_scattered_words(material: Material, seeds: l
     for text, column in (("a BRASS GEARS shop", phrase), ("brass-gear", phrase), ("a gear made of brass", scattered)):
         found = sight.of(Question(text, (), material.memory))
         assert found[1, column] == pytest.approx(np.log(2)) and found[:, [phrase, scattered]].sum() == found[1, column]
+    partly = sight.of(Question("the gear", (), material.memory))[:, KINDS.index("partly")]
+    assert partly.tolist() == [0, pytest.approx(0.5), 0]
     assert not sight.of(Question("", (), material.memory)).any()
 
 
