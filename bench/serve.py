@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -54,7 +55,7 @@ class Person:
         self.name = NAMES[number % len(NAMES)] + str(number // len(NAMES) or "")
         self.others = [name for name in NAMES if name != self.name]
         self.address, self.page, self.dice, self.questions = address, number % 2 == 0, random.Random(number), questions
-        self.thread, self.asked, self.tally = f"person-{number}", list[str](), Tally()
+        self.thread, self.asked, self.tally = f"person-{number}-{secrets.token_hex(3)}", list[str](), Tally()
         self.http = httpx2.Client(base_url=address, trust_env=False, timeout=120, headers={"authorization": f"Bearer {token}"})
 
     def talk(self, until: float) -> None:
