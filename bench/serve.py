@@ -53,7 +53,7 @@ class Person:
     def __init__(self, number: int, address: str, token: str, questions: list[str]) -> None:
         self.name = NAMES[number % len(NAMES)] + str(number // len(NAMES) or "")
         self.others = [name for name in NAMES if name != self.name]
-        self.page, self.dice, self.questions = number % 2 == 0, random.Random(number), questions
+        self.address, self.page, self.dice, self.questions = address, number % 2 == 0, random.Random(number), questions
         self.thread, self.asked, self.tally = f"person-{number}", list[str](), Tally()
         self.http = httpx2.Client(base_url=address, trust_env=False, timeout=120, headers={"authorization": f"Bearer {token}"})
 
@@ -64,7 +64,8 @@ class Person:
             question = f"I am {self.name}. {what}" if self.dice.random() < 0.5 else what
             how = self.dice.choices(("whole", "stop", "leave"), (18, 1, 1))[0]
             try:
-                self.ask(question, how)
+                while not self.ask(question, how):
+                    time.sleep(0.1)  # the answer that was left is just being kept
             except Exception as error:  # noqa: BLE001  # the bench counts whatever goes wrong
                 self.tally.errors.append(f"{type(error).__name__}: {error}"[:200])
                 time.sleep(0.5)
@@ -72,16 +73,18 @@ class Person:
             self.check_kept()
         self.http.close()
 
-    def ask(self, question: str, how: str) -> None:
-        """One answer, as a stream."""
+    def ask(self, question: str, how: str) -> bool:
+        """One answer, as a stream. False when the conversation is still being answered, as told by the status 409."""
         path, body = f"/api/conversations/{self.thread}/ask", dict[str, Any](question=question)
-        if self.page:
-            self.asked.append(question)
-        else:
+        if not self.page:
             path = "/v1/chat/completions"
             body = {"model": "auto", "stream": True, "max_tokens": 60, "messages": [{"role": "user", "content": question}]}
         began, said, name, ended = time.perf_counter(), "", "", False
         with self.http.stream("POST", path, json=body) as answer:
+            if answer.status_code == 409:
+                return False
+            if self.page:
+                self.asked.append(question)
             if answer.status_code != 200:
                 raise RuntimeError(f"{answer.status_code} {answer.read()[:150]!r}")
             for line in answer.iter_lines():
@@ -104,7 +107,7 @@ class Person:
                     self.check({"text": said.strip(), "memories": data["rostok"]["memories"]}, said)
                 elif len(said) > 40 and how == "leave":
                     self.tally.left += 1
-                    return
+                    return True
                 elif len(said) > 40 and how == "stop" and self.page:
                     how = "stopped"
                     self.http_stop()
@@ -112,10 +115,11 @@ class Person:
         if not ended:
             raise RuntimeError("the stream ended without its answer")
         self.tally.answers += 1
+        return True
 
     def http_stop(self) -> None:
         """Over a connection of its own, as a browser does."""
-        httpx2.post(f"{self.http.base_url}api/conversations/{self.thread}/stop", json={}, trust_env=False,
+        httpx2.post(f"{self.address}/api/conversations/{self.thread}/stop", json={}, trust_env=False,
                     headers={"authorization": self.http.headers["authorization"]})
 
     def check(self, answer: dict[str, Any], said: str) -> None:

@@ -107,14 +107,15 @@ def open_archive(run: Run, memory: Memory | None = None, settings: EnsembleSetti
     Args:
         memory: with it, and the settings, something can be recalled; its embedder is used.
         titles: {seed: what people call it}.
-        embedder: in the place of the memory's.
+        embedder: where there is no memory; without either, new words are embedded by the next owner.
 
     Raises:
         DataError: the conversations are damaged.
         StorageError: the disk is full.
     """
     with open_conversations(run.conversations) as conversations:
-        words = Words(run.memory, conversations, embedder or (memory and memory.embedder), memory and memory.vector)
+        words = (Words(run.memory, conversations, memory.embedder, memory.vector) if memory is not None
+                 else Words(run.memory, conversations, embedder))
         try:
             conversations.changed = words.sync
             conversations.sweep()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
@@ -151,7 +151,7 @@ class RemoteEnsemble:
         """See `Ensemble.ask`. Ctrl-C closes the connection; the server keeps what was said, as after a stop."""
         path = f"/api/conversations/{quote(thread, safe='')}"
         body = {"question": question, "pin": pin, "mixing": mixing, "again": again, "retrieval": retrieval}
-        with _watching(stop, lambda: self._wire.post(f"{path}/stop", {})):
+        with _watching(stop, lambda: bool(self._wire.post(f"{path}/stop", {})["stopped"])):
             return self._one(f"{path}/ask", body, on_text, on_route)
 
     def reply(self, messages: Sequence[Message], on_text: OnText | None = None, on_route: OnRoute | None = None,
@@ -288,19 +288,17 @@ class RemoteShelf:
 
 
 @contextmanager
-def _watching(stop: threading.Event | None, does: Callable[[], object]) -> Iterator[None]:
-    """While inside: when `stop` is set, from any thread, do it once."""
+def _watching(stop: threading.Event | None, does: Callable[[], bool]) -> Iterator[None]:
+    """While inside: when `stop` is set, from any thread, do it until it says that there was something to be stopped."""
     if stop is None:
         yield
         return
     over = threading.Event()
 
     def watch() -> None:
-        while not over.is_set():
-            if stop.wait(0.05):
-                if not over.is_set():
-                    does()
-                return
+        with suppress(RostokError):  # whoever waits for the answer hears what is wrong with the server
+            while not over.wait(0.02) and not (stop.wait(0.05) and does()):
+                pass
 
     watcher = threading.Thread(target=watch, name="stop", daemon=True)
     watcher.start()

@@ -277,7 +277,8 @@ class Conversations:
                 cursor.execute("DELETE FROM conversations WHERE id = ?", (thread,))
 
     def _unquote(self, cursor: sqlite3.Cursor, gone: Collection[str], text: str) -> None:
-        for key, line in cursor.execute("SELECT id, answer FROM turns WHERE answer IS NOT NULL").fetchall():
+        quoting = """SELECT id, answer FROM turns WHERE instr(answer, '"trust":"said"') OR instr(answer, '"trust":"note"')"""
+        for key, line in cursor.execute(quoting).fetchall():
             answer = Answer.model_validate_json(line)
             kept = tuple(one for one in answer.memories
                          if one.id not in gone and not (text and one.trust != "corpus" and text in folded(one.text)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -15,8 +16,8 @@ STAGES = ("agents", "seeds", "generator", "swarm", "ensemble")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Names of the files in a wheel built now."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built now."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
@@ -25,7 +26,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         check=True,
         timeout=120,
     )
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> list[str]:
+    """Names of the files in it."""
+    with zipfile.ZipFile(built) as archive:
         return archive.namelist()
 
 
@@ -80,3 +87,22 @@ def test_a_stage_cannot_be_imported_by_its_bare_name() -> None:
             timeout=60,
         )
         assert f"import rostok.{stage}" in done.stderr
+
+
+def test_the_page_is_found_in_the_wheel_and_beside_the_sources(built: Path, tmp_path: Path) -> None:
+    """Prevents: `rostok serve` without its page in one of the two kinds of installation."""
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(tmp_path)
+    page = sorted(path.name for path in (ROOT / "ensemble/serve/page").iterdir())
+    assert "index.html" in page and "app.js" in page
+    for place in (tmp_path, ROOT / "src"):
+        done = subprocess.run(
+            [sys.executable, "-c", "from rostok.ensemble.serve.files import Files; print(*sorted(Files()._files))"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(place)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert done.stdout.split() == page

@@ -49,7 +49,7 @@ class Answering:
         self._threads = ThreadPoolExecutor(places + _SPARE, thread_name_prefix="answer")
         self._stops: dict[str, threading.Event] = {}  # of the conversations that are being answered
         self._others: set[threading.Event] = set()
-        self._settled = asyncio.Condition()
+        self._settled, self._telling = asyncio.Condition(), set[asyncio.Future[None]]()
         self.closing = False
 
     async def call(self, function: Callable[..., T], *arguments: object) -> T:
@@ -125,7 +125,7 @@ class Answering:
         taken = _Taken(asyncio.Queue(), threading.Event())
         first = True
 
-        def tell(item: Begun | str | Answer | BaseException) -> None:
+        def tell(item: Begun | str) -> None:
             loop.call_soon_threadsafe(taken.items.put_nowait, item)
 
         def said(piece: str) -> None:
@@ -135,15 +135,15 @@ class Answering:
                 self.metrics.first.observe(time.monotonic() - started)
             tell(piece)
 
-        def work() -> None:
+        def work() -> Answer | BaseException:
             try:
                 answer = speak(said, lambda route: tell(Begun(route)), taken.stop)
                 self._count(answer, time.monotonic() - started)
-                tell(answer)
+                return answer
             except BaseException as error:  # it belongs to whoever asked
                 if refused(error).status >= 500:
                     log.error("an answer failed", exc_info=error)
-                tell(error)
+                return error
 
         if thread is None:
             self._others.add(taken.stop)
@@ -151,16 +151,23 @@ class Answering:
             self._stops[thread] = taken.stop
         self.metrics.active.inc()
         future = loop.run_in_executor(self._threads, work)
-        future.add_done_callback(lambda _: loop.create_task(self._done(taken, thread)))
+        future.add_done_callback(lambda done: self._done(taken, thread, done.result()))
         return taken
 
-    async def _done(self, taken: _Taken, thread: str | None) -> None:
+    def _done(self, taken: _Taken, thread: str | None, last: Answer | BaseException) -> None:
+        """Free the place and the conversation, and only then say that it is over: whoever hears of it may ask at once."""
         self.metrics.active.dec()
         self.places.give()
         self._others.discard(taken.stop)
+        if thread is not None:
+            self._stops.pop(thread, None)
+        taken.items.put_nowait(last)
+        task = asyncio.ensure_future(self._tell_settled())
+        self._telling.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_settled(self) -> None:
         async with self._settled:
-            if thread is not None:
-                self._stops.pop(thread, None)
             self._settled.notify_all()
 
     def _count(self, answer: Answer, seconds: float) -> None:

@@ -66,7 +66,7 @@ class Faces:
     def reasons(self, route: Route) -> dict[str, Any]:
         """Why somebody answers: scores by seed, and the evidence."""
         return {
-            "wanted": self.of(route.seed).told(), "pinned": route.pinned,
+            "wanted": self.of(route.seed).told(), "pinned": route.pinned, "strategy": route.strategy,
             "score": round(route.score, 4), "threshold": round(route.threshold, 4),
             "scores": [{**self.of(seed).told(), "weight": round(weight, 4)} for seed, weight in list(route.scores.items())[:12]],
             "neighbours": [one.model_dump() for one in route.neighbours[:8]],

@@ -44,6 +44,7 @@ HEADERS = {
     b"cache-control": b"no-store",
 }
 _DRAINED = 16 << 20  # bytes of a body that is too large which are read all the same: a client that is cut off sees no 413
+_HEADERS = 32 << 10  # bytes of all headers together
 _SEND = 30.0         # seconds in which a client must take a piece of an answer
 
 
@@ -122,6 +123,8 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         headers = _headers(scope)
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADERS:
+            raise Refusal(431, "the headers are too large.", "headers_too_large", headers={"connection": "close"})
         self._check_host(headers)
         self._check_origin(scope, headers)
         client = scope.get("client")

@@ -12,7 +12,7 @@ from rostok.ensemble.serve.refusal import Refusal
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server takes. The defaults let a class of 16 on one address work without a refusal.
+    """What the server takes. The defaults let 16 people behind one address open the page at once.
 
     Attributes:
         body: bytes of one request.
@@ -25,8 +25,8 @@ class Limits:
 
     body: int = 256 << 10
     seconds: float = 20.0
-    rate: float = 20.0
-    burst: int = 100
+    rate: float = 40.0
+    burst: int = 400
     places: int = 64
     requests: int = 256
 

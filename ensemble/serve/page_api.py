@@ -8,119 +8,39 @@ import re
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 
 from rostok import __version__
-from rostok.config import Mixing
 from rostok.engines.protocol import Message, Sampling
 from rostok.ensemble.answer import BASE, Answer
+from rostok.ensemble.archive import check_message
 from rostok.ensemble.router import Route
 from rostok.ensemble.serve.answering import Begun, Speaks
 from rostok.ensemble.serve.desk import Desk
 from rostok.ensemble.serve.markup import html
+from rostok.ensemble.serve.page_request import (
+    Ask,
+    Comparing,
+    Forgetting,
+    Forking,
+    Naming,
+    Noting,
+    Pinning,
+    Recalling,
+    Replying,
+    Routing,
+)
 from rostok.ensemble.serve.refusal import Refusal, bad, refused
 from rostok.ensemble.serve.sse import EventStream, unless_gone
-from rostok.ensemble.serve.words import Words, read
+from rostok.ensemble.serve.words import read
 from rostok.ensemble.threads import new_thread
 
 _THREAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-Question = Annotated[str, Field(max_length=100_000)]
 Talk = AsyncGenerator[Begun | str | Answer, None]
-
-
-class Ask(Words):
-    """A question in a conversation. `again`: replace the last turn; without a question by another answer to its own."""
-
-    question: Question = ""
-    pin: str | None = Field(None, max_length=200)
-    mixing: Mixing | None = None
-    again: bool = False
-    retrieval: bool | None = None
-
-
-class Pinning(Words):
-    """Whom somebody wants to answer."""
-
-    pin: str | None = Field(max_length=200)
-
-
-class Said(Words):
-    """A message of a conversation that the caller keeps."""
-
-    role: Literal["system", "user", "assistant"]
-    content: Question
-
-
-class Drawing(Words):
-    """How tokens are drawn: see `Sampling`."""
-
-    max_tokens: int = Field(ge=1)
-    temperature: float = Field(ge=0, le=2)
-    min_p: float = Field(ge=0, le=1)
-    top_p: float = Field(gt=0, le=1)
-    repetition_penalty: float = Field(ge=0.5, le=2)
-    dry: float = Field(ge=0, le=10)
-    stop: list[str] = Field(max_length=16)
-
-
-class Replying(Words):
-    """The last of these messages is answered; nothing is kept."""
-
-    messages: list[Said] = Field(min_length=1, max_length=500)
-    pin: str | None = Field(None, max_length=200)
-    mixing: Mixing | None = None
-    retrieval: bool | None = None
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    sampling: Drawing | None = None
-
-
-class Comparing(Words):
-    """A question to the base and to the `count` experts that lie nearest."""
-
-    question: Question
-    count: int = Field(2, ge=1, le=4)
-
-
-class Routing(Words):
-    """A question that is only to be routed."""
-
-    question: Question
-
-
-class Forking(Words):
-    """A conversation that goes on differently after so many turns (a question and its answer are one)."""
-
-    upto: int = Field(ge=1)
-
-
-class Naming(Words):
-    """A conversation's title; an empty one names it after its first question."""
-
-    title: str = Field(max_length=200)
-
-
-class Noting(Words):
-    """Something to remember."""
-
-    text: str = Field(min_length=1, max_length=4000)
-
-
-class Forgetting(Words):
-    """What to forget: an id or words; a list holds ids alone."""
-
-    what: Annotated[str, Field(min_length=1, max_length=4000)] | Annotated[list[str], Field(min_length=1, max_length=10_000)]
-
-
-class Recalling(Words):
-    """What bears on a question."""
-
-    question: Question
-    count: int = Field(5, ge=1, le=50)
 
 
 class Talks:
@@ -162,8 +82,8 @@ class Talks:
     async def ask(self, request: Request) -> Response:
         """One answer in a conversation, as events: begun, text …, done; or error."""
         thread, asked = _thread(request), await read(request, Ask)
-        if not asked.question.strip() and not asked.again:
-            raise bad("the question is empty. Ask something.", "question")
+        if not asked.again:
+            check_message(asked.question)
         self.ensemble.check_pin(asked.pin)
 
         def speak(on_text: Callable[[str], None], on_route: Callable[[Route], None], stop: threading.Event) -> Answer:
@@ -200,8 +120,6 @@ class Talks:
     async def compare(self, request: Request) -> Response:
         """The base and the nearest experts on one question, side by side: the events of `ask`, with `who` in each."""
         asked = await read(request, Comparing)
-        if not asked.question.strip():
-            raise bad("the question is empty. Ask something.", "question")
         route = await self.desk.answering.call(self.ensemble.route, asked.question)
         serving = [seed for seed in route.scores if seed in self.ensemble.experts][: asked.count]
         streams = [self._told(self.desk.answering.stream(self._alone(asked.question, pin)), asked.question, who)
@@ -212,8 +130,6 @@ class Talks:
     async def route(self, request: Request) -> Response:
         """Who would answer, why, and where the question lies."""
         asked = await read(request, Routing)
-        if not asked.question.strip():
-            raise bad("the question is empty. Ask something.", "question")
         route = await self.desk.answering.call(self.ensemble.route, asked.question)
         return JSONResponse(await self._begun(route, asked.question))
 
@@ -224,22 +140,21 @@ class Talks:
         return speak
 
     async def _told(self, stream: Talk, question: str, who: int | None = None) -> AsyncGenerator[str, None]:
-        """A stream as events."""
-        more = {} if who is None else {"who": who}
+        """A stream as events. What goes wrong before the first of them is raised: it gets a status of its own."""
+        begun, more = False, {} if who is None else {"who": who}
         try:
             async with aclosing(stream):
                 async for item in stream:
+                    begun = True
                     if isinstance(item, Begun):
                         yield _event("begun", await self._begun(item.route, question) | more)
                     elif isinstance(item, str):
                         yield _event("text", {"text": item, **more})
                     else:
                         yield _event("done", {"answer": item.model_dump(mode="json"), "html": html(item.text), **more})
-        except Refusal as refusal:
-            if who is None and refusal.status in (409, 429, 503):  # nothing was sent yet: it has a status of its own
+        except Exception as error:
+            if not begun and who is None:
                 raise
-            yield _event("error", refusal.body() | more)
-        except Exception as error:  # noqa: BLE001  # the status is sent already, so the page hears of it in the stream
             yield _event("error", refused(error).body() | more)
 
     async def _begun(self, route: Route, question: str) -> dict[str, Any]:
@@ -314,8 +229,6 @@ class Talks:
     async def remember(self, request: Request) -> Response:
         """Keep a note."""
         asked = await read(request, Noting)
-        if not asked.text.strip():
-            raise bad("the note is empty.", "text")
         return JSONResponse({"id": await self.desk.answering.call(self.ensemble.remember, asked.text)}, 201)
 
     async def found(self, request: Request) -> Response:

@@ -22,7 +22,7 @@ def serve(ctx: typer.Context, run: RunFolder, host: Host = "127.0.0.1", port: Po
     """Talk with the swarm in a browser, or from any OpenAI client. Prints the address; Ctrl-C ends it."""
     from rostok.runs import Run
 
-    ctx.obj.folder = run
+    ctx.obj.folder, ctx.obj.unsaid = run, (key,) if key else ()
     opened = Run(run)
     settings = opened.read().settings
     with opened.held(f"rostok serve {run}"):  # not the command line, which may hold the key

@@ -55,6 +55,14 @@ def test_chats_and_memory_need_no_model(ready: Run, capsys: pytest.CaptureFixtur
     assert "0 notes; 0 turns of 0" in told("memory", "list", run)
 
 
+def test_a_server_that_was_killed_is_in_nobodys_way(ready: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: a run that can be talked to by no command because its server left its file behind."""
+    (ready.folder / "serve.json").write_text('{"address": "http://127.0.0.1:9", "token": "x", "pid": 1}')
+    assert run_command(["memory", "remember", str(ready.folder), "The heron is called Mira."]) == 0
+    assert run_command(["memory", "list", str(ready.folder)]) == 0
+    assert "Mira" in capsys.readouterr().out
+
+
 def test_memory_search_shows_where_things_are_from(ready: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Prevents: a page of a model that looks like a note of the user."""
     assert run_command(["memory", "remember", str(ready.folder), "The pendulum clock in the hall was my mother's."]) == 0
@@ -83,6 +91,28 @@ def test_options_that_contradict_each_other(ready: Run, capsys: pytest.CaptureFi
                          (["--language", "de"], "does not speak 'de'")):
         assert run_command(["chat", str(ready.folder), "Why?", *argv]) == 2
         assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("argv", "piped", "asked"), [
+    ([], "Why is\nthe sky blue?\n", "Why is\nthe sky blue?\n"),
+    (["-"], "Почему?", "Почему?"),
+    (["Why?"], "not read", "Why?"),
+])
+def test_question_from_a_pipe(ready: Run, monkeypatch: pytest.MonkeyPatch, argv: list[str], piped: str, asked: str) -> None:
+    """Prevents: `git diff | rostok chat RUN` that waits for a terminal, and a script that hangs on an input it never gave."""
+    wishes: list[Wish] = []
+    monkeypatch.setattr("rostok.ensemble.chat.chat", lambda run, settings, wish, out, side: wishes.append(wish))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped.encode())))
+    assert run_command(["chat", str(ready.folder), *argv]) == 0
+    assert [wish.question for wish in wishes] == [asked]
+
+
+def test_an_empty_pipe_is_told(ready: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: a conversation with nobody, from cron."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n")))
+    monkeypatch.setattr("rostok.ensemble.chat.open_talker", None)
+    assert run_command(["chat", str(ready.folder), "  "]) == 2
+    assert "the message is empty" in capsys.readouterr().err
 
 
 def test_the_lock_does_not_keep_the_question(ready: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,22 +184,27 @@ def test_a_real_terminal(ready: Run) -> None:
     terminal = _Terminal(ready)
     try:
         terminal.wait_for("3 experts and the base listen")
+        terminal.wait_for(">")
         terminal.type("/exp\t")
         terminal.wait_for("/experts")
         terminal.type("\r")
         terminal.wait_for("base  (answers")
-        terminal.type("Tell me a very\x1b\rlong story about\\\rthe sea.\r")
+        terminal.type("Tell me a very\x1b\rlong story about\\\rthe sea.\r")  # ahead of the prompt, as people do
         terminal.wait_for("[base  0.")
-        time.sleep(0.3)
         terminal.type("\x03")
         terminal.wait_for("(stopped; what was said is kept)")
+        terminal.wait_for("tokens read, ")
+        terminal.wait_for(">")
         terminal.type("What does the escapement do?\r")
-        terminal.wait_for("[The Clock Without a Maker  0.")
+        terminal.wait_for("[The Clock Without a Maker  ")
         terminal.wait_for("read 0.")
+        terminal.wait_for("tokens read, ")
+        terminal.wait_for(">")
         terminal.type("\x1b[A")
         terminal.wait_for("escapement")
         terminal.type("\x03")
         terminal.wait_for("/quit leaves.")
+        terminal.wait_for(">")
         terminal.type("/quit\r")
         assert terminal.process.wait(30) == 0
     finally:

@@ -62,17 +62,17 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.family)
+@pytest.mark.parametrize("family", TEMPLATES, ids=lambda template: template.family)
 @pytest.mark.parametrize("attack", HOSTILE)
-def test_a_memory_stays_inside_its_quotation(ensemble: Ensemble, attack: str, template: Template,
+def test_a_memory_stays_inside_its_quotation(ensemble: Ensemble, attack: str, family: Template,
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents: a page, a note or its source that ends its quotation, or opens a turn of its own, in any family's template."""
-    monkeypatch.setattr(ensemble.engine, "template", template)
+    monkeypatch.setattr(ensemble.engine, "template", family)
     hostile = _remembered(attack, source=attack)
     messages, used = compose(ensemble.engine, "What is a hive?", (), [hostile, hostile], 8)
-    rendered = template.render(messages)
-    plain = template.render([Message("system", "X"), Message("user", "Y")])
-    for token in (template.marker, template.ending.strip()):
+    rendered = family.render(messages)
+    plain = family.render([Message("system", "X"), Message("user", "Y")])
+    for token in (family.marker, family.ending.strip()):
         assert rendered.count(token) == plain.count(token) and len(used) == 2
     assert messages[0].role == "system"
     head, *lines = messages[0].content.splitlines()

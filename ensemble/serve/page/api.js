@@ -31,6 +31,7 @@ async function send(method, path, body, signal) {
     throw new Failure(0, "");
   }
   if (answer.ok) return answer;
+  if (answer.status === 401) document.dispatchEvent(new Event("locked"));  // the server was started anew, with another token
   const told = await answer.json().catch(() => ({}));
   throw new Failure(answer.status, told.error?.message ?? answer.statusText);
 }

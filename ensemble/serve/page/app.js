@@ -30,9 +30,8 @@ async function enter(tried) {
   try {
     state.run = await api.get("/api/run");
   } catch (error) {
-    $("#lock").hidden = false;
+    lock();
     $("#lock-error").textContent = error.status === 401 ? (tried ? t("lock_wrong") : "") : (error.message || t("gone"));
-    $("#token").focus();
     return;
   }
   $("#lock").hidden = true;
@@ -40,6 +39,12 @@ async function enter(tried) {
   drawAll();
   const thread = new URLSearchParams(location.hash.slice(1)).get("c");
   await chat.open(thread).catch(() => chat.open(null));
+}
+
+function lock() {
+  $("#app").hidden = true;
+  $("#lock").hidden = false;
+  $("#token").focus();
 }
 
 function drawAll() {
@@ -75,10 +80,13 @@ function listen() {
   $("#help").addEventListener("click", keys.help);
   $("#theme").addEventListener("click", theme);
   $("#language").addEventListener("click", () => { turn(); drawAll(); chat.draw(); shelf.draw(); why.redraw(); });
+  document.addEventListener("locked", lock);
+  addEventListener("hashchange", () => { if (location.hash.includes("token=")) { api.takeToken(); enter(false); } });
   document.addEventListener("forgotten", () => chat.open(state.thread).catch(() => chat.open(null)));
   addEventListener("unhandledrejection", (event) => {
     if (event.reason instanceof api.Failure) {
       event.preventDefault();
+      if (event.reason.status === 401) return;
       box.dialog(t("conversation"), [el("p", { class: "problem", role: "alert", text: event.reason.message || t("gone") })], { slim: true });
     }
   });

@@ -19,7 +19,7 @@ export function draw() {
 
 /** Open a conversation of the server's; null begins a new one. */
 export async function open(thread, turn) {
-  stop();
+  leave();
   edit(null);
   const one = thread ? await api.get(`/api/conversations/${thread}`) : { id: null, title: "", said: [] };
   Object.assign(state, { thread: one.id, title: one.title, turns: one.said });
@@ -31,6 +31,13 @@ export async function open(thread, turn) {
   if (found >= 0 && turn) answers()[found]?.scrollIntoView({ block: "center" });
   else bottom();
   if (!matchMedia("(max-width: 760px)").matches) $("#question").focus();
+}
+
+/** Go away from an answer in the making: the server stops it, and keeps what was said. */
+function leave() {
+  state.busy?.abort();
+  state.busy = null;
+  buttons();
 }
 
 /** Send what stands in the field. */
@@ -59,7 +66,7 @@ export async function again() {
 
 /** Ask; `replaces`: the new turn takes the place of the last one. */
 async function ask(question, replaces) {
-  state.busy = new AbortController();
+  const mine = state.busy = new AbortController();
   $("#empty").hidden = true;
   const place = state.turns.length;
   const words = el("div", { class: "words coming" }), text = document.createTextNode(""), name = el("div", { class: "name" },
@@ -70,12 +77,15 @@ async function ask(question, replaces) {
   bottom();
   buttons();
   try {
-    state.thread ??= (await api.post("/api/conversations")).thread;
+    const thread = state.thread ?? (await api.post("/api/conversations")).thread;
+    if (state.busy !== mine) return;  // another conversation was opened meanwhile
+    state.thread = thread;
     history.replaceState(null, "", `#c=${state.thread}`);
     const body = { question, again: replaces };
     if (state.pin) body.pin = state.pin;
     let answer = null, html = "";
-    for await (const [kind, data] of api.events(`/api/conversations/${state.thread}/ask`, body, state.busy.signal)) {
+    for await (const [kind, data] of api.events(`/api/conversations/${thread}/ask`, body, mine.signal)) {
+      if (state.busy !== mine) return;
       if (kind === "begun") {
         const who = face(data.speaker);
         colour(item, who.hue);
@@ -93,19 +103,20 @@ async function ask(question, replaces) {
     state.turns.push({ id: answer.id, number: place, question, text: answer.text, speaker: answer.title, answer, html });
     if (!state.title) state.title = question.slice(0, 60);
     state.busy = null;
+    const near = isNear();
     draw();
-    if (isNear()) bottom();
+    if (near) bottom();
     say(t("answered", { title: face(answer.seed).title, text: answer.text }));
     if (why.isOpen()) why.show(reasons(state.turns[place]));
   } catch (error) {
+    if (error.name === "AbortError" || (state.busy !== null && state.busy !== mine)) return;
     state.busy = null;
-    if (error.name === "AbortError") return;
     words.classList.remove("coming");
     const told = error.status ? error.message : t(text.length ? "lost" : "gone");
     item.append(el("p", { class: "problem", role: "alert", text: told }),
       el("div", { class: "acts" }, button("again", t("retry"), () => { item.previousSibling.remove(); item.remove(); retry(question); })));
   } finally {
-    state.busy = null;
+    if (state.busy === mine) state.busy = null;
     buttons();
     shelf.draw().catch(() => {});
   }
@@ -127,8 +138,16 @@ export async function stop() {
   if (!state.busy || !state.thread) return;
   const busy = state.busy;
   $("#stop").disabled = true;
-  await api.post(`/api/conversations/${state.thread}/stop`).catch(() => busy.abort());
-  $("#stop").disabled = false;
+  try {
+    for (let tries = 0; state.busy === busy && tries < 30; tries++) {  // it may not have begun yet
+      if ((await api.post(`/api/conversations/${state.thread}/stop`)).stopped) break;
+      await new Promise((wake) => { setTimeout(wake, 100); });
+    }
+  } catch {
+    busy.abort();
+  } finally {
+    $("#stop").disabled = false;
+  }
 }
 
 /** Ask a question anew: put it into the field; null forgets about it. */
@@ -211,7 +230,7 @@ function answered(turn, place) {
     button("compare", t("compare"), () => compare(turn.question)),
     button("branch", t("branch"), () => branch(place)),
     button("pin", t(state.pin === model ? "unpin" : "pin_this"), () => pin(state.pin === model ? "" : model), { "aria-pressed": String(state.pin === model) }),
-    button("copy", t("copy"), async () => { await navigator.clipboard.writeText(turn.text); say(t("copied")); })));
+    navigator.clipboard && button("copy", t("copy"), async () => { await navigator.clipboard.writeText(turn.text); say(t("copied")); })));
   return item;
 }
 

@@ -46,12 +46,13 @@ export async function show(reasons) {
 }
 
 function opinion(route) {
-  const values = { score: number(route.score), threshold: number(route.threshold) };
-  return t(route.pinned ? "by_hand" : route.seed === null ? "far" : "near", values);
+  const values = { score: number(route.score), threshold: number(route.threshold), strategy: route.strategy };
+  const other = { nearest: "", evidence: "_evidence" }[route.strategy] ?? "_other";  // the others' scores have scales of their own
+  return t(route.pinned ? "by_hand" : `${route.seed === null ? "far" : "near"}${other}`, values);
 }
 
 function gauge(route) {
-  const share = (value) => Math.round(100 * Math.max(0, Math.min(1, value)));
+  const whole = Math.max(1, route.score, route.threshold), share = (value) => Math.round(100 * Math.max(0, value / whole));
   return el("div", { class: "gauge", role: "img", "aria-label": opinion(route) }, el("i", { "width%": share(route.score), hue: face(best(route)).hue }),
     el("b", { "width%": share(route.threshold) }), el("span", { "width%": share(route.threshold), text: number(route.threshold) }));
 }
@@ -59,9 +60,11 @@ function gauge(route) {
 const best = (route) => route.seed ?? Object.keys(route.scores)[0] ?? null;
 
 function votes(route) {
-  const all = Object.entries(route.scores), total = all.reduce((sum, [, weight]) => sum + weight, 0) || 1;
+  const all = Object.entries(route.scores).slice(0, 12), sum = all.reduce((whole, [, weight]) => whole + weight, 0), total = Math.max(1, sum);
+  if (sum < 0.995) all.push(["", 1 - sum]);  // what is nobody's is the base's
+  all.sort(([, one], [, other]) => other - one);
   return el("ol", { class: "votes" }, ...all.slice(0, 6).filter(([, weight], place) => !place || weight / total >= 0.005).map(([seed, weight]) => {
-    const who = face(seed), percent = Math.round((100 * weight) / total);
+    const who = face(seed || null), percent = Math.round((100 * weight) / total);
     return el("li", { hue: who.hue }, el("span", { class: "badge", "aria-hidden": "true", text: who.number || "·" }), el("b", { text: who.title, title: who.title }),
       el("small", { text: `${percent} %` }), el("span", { class: "bar" }, el("i", { "width%": percent })));
   }));

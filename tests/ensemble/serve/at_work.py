@@ -14,7 +14,7 @@ import httpx2
 from rostok.ensemble.conversation import Ensemble
 from rostok.ensemble.serve.guard import LOOPBACK, Door
 from rostok.ensemble.serve.limits import Limits
-from rostok.ensemble.serve.server import Server, make
+from rostok.ensemble.serve.server import Address, Server, make
 
 TOKEN = "t0ken-of-the-tests-which-is-long"
 ROOMY = Limits(rate=10_000, burst=10_000, places=32)
@@ -60,7 +60,7 @@ class Served:
 def serving(ensemble: Ensemble, *, key: str | None = None, limits: Limits = ROOMY,
             names: frozenset[str] = LOOPBACK) -> Iterator[Served]:
     """Serve until the block is left."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = Address(port=0).listen()
     ready, made = threading.Event(), list[Server]()
 
     async def run() -> None:

@@ -107,6 +107,25 @@ def test_a_stop(opened: Callable[..., Any], slowly: Callable[[], None]) -> None:
     expect(page.locator("#stop")).to_be_hidden()
 
 
+def test_another_conversation_in_mid_answer(opened: Callable[..., Any], slowly: Callable[[], None], served: Served) -> None:
+    """Prevents: words of one conversation that go on in another; an answer that nobody can see and that goes on."""
+    slowly()
+    page = opened()
+    _ask(page, "The first of two.")
+    expect(page.locator("#log .words.coming")).to_contain_text("word word")
+    page.locator("#new").click()
+    expect(page.locator("#empty")).to_be_visible()
+    expect(page.locator("#log li")).to_have_count(0)
+    _ask(page, "The second of two.")
+    expect(page.locator("#log .words.coming")).to_contain_text("word word")
+    page.locator("#stop").click()
+    _answered(page, 1)
+    expect(page.locator("#log .asked")).to_have_text(re.compile("The second of two."))
+    page.locator("#conversations .go", has_text="The first of two.").click()
+    expect(_answered(page, 1)).to_contain_text("stopped here")
+    assert served.server.desk.answering.places.taken == 0
+
+
 def test_a_reload_in_mid_answer(opened: Callable[..., Any], slowly: Callable[[], None], served: Served) -> None:
     """Prevents: a reload that loses the conversation, or leaves the server talking to nobody."""
     slowly()
@@ -195,6 +214,7 @@ def test_pin_compare_edit_branch_and_search(opened: Callable[..., Any], seeds: l
 def test_the_keyboard_alone(opened: Callable[..., Any], seeds: list[Seed], served: Served) -> None:
     """Prevents: something that only a mouse can do; focus that nobody can see, or that is lost."""
     page = opened()
+    expect(page.locator("#question")).to_be_focused()
     page.keyboard.type("Hello there.")
     page.keyboard.press("Enter")
     _answered(page, 1)
@@ -210,7 +230,7 @@ def test_the_keyboard_alone(opened: Callable[..., Any], seeds: list[Seed], serve
     page.keyboard.press("Escape")
     expect(page.locator("#why")).to_be_hidden()
     page.keyboard.press("j")
-    assert page.evaluate("document.activeElement.className") == "answered"
+    assert page.evaluate("document.activeElement.classList.contains('answered')")
     page.keyboard.press("e")
     expect(page.locator("#question")).to_be_focused()
     page.keyboard.press("Escape")
@@ -294,6 +314,12 @@ def test_the_lock(opened: Callable[..., Any], served: Served) -> None:
     page.get_by_label("Token or key").fill(TOKEN)
     page.keyboard.press("Enter")
     expect(page.locator("#app")).to_be_visible()
+    page.evaluate("localStorage.setItem('rostok.token', 'of yesterday')")  # as after a new start of the server
+    _ask(page, CLOCK)
+    expect(page.locator("#app")).to_be_hidden()
+    page.evaluate(f"location.hash = 'token={TOKEN}'")
+    expect(page.locator("#app")).to_be_visible()
+    assert TOKEN not in page.url
 
 
 def test_russian_and_the_systems_colours(opened: Callable[..., Any]) -> None:

@@ -87,7 +87,8 @@ def test_one_answer_at_a_time_in_a_conversation(served: Served, slowly: Callable
     """Prevents: two answers in one conversation, each of which overwrites the other's turn."""
     slowly()
     with served.client().stream("POST", "/api/conversations/busy/ask", json={"question": "Go on."}) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # kept: an iterator that is thrown away closes its connection
+        next(lines)
         second = served.client().post("/api/conversations/busy/ask", json={"question": "And I?"})
         assert second.status_code == 409 and second.json()["error"]["code"] == "busy"
 
@@ -234,8 +235,9 @@ def test_the_page_is_served(served: Served) -> None:
     assert served.client(token=None).get("/page/app.js", headers={"if-none-match": tag}).status_code == 304
 
 
-def test_odd_bodies_on_every_path(served: Served) -> None:
+def test_odd_bodies_on_every_path(served: Served, saying: Callable[[str], None]) -> None:
     """Prevents: a 500 for whatever JSON somebody sends to whatever path."""
+    saying("Good.")
     odd: list[bytes] = [b"", b"null", b"[]", b"0", b'"x"', b"{", b"\xff", b"{}", b'{"a": {"b": [1, null]}}', b"[" * 50_000,
                         b'{"question": null}', b'{"messages": {"role": "user"}}', b'{"model": ["auto"]}', b'{"what": {"a": 1}}',
                         b'{"question": "\\u0000\\ud83d\\ude00", "text": "\\u202e"}', b'{"question": "\\udc00"}']

@@ -67,6 +67,10 @@ def test_from_the_first_line_to_ctrl_c_in_mid_stream(ready: Run, seeds: list[See
             assert isinstance(remote, RemoteEnsemble)
             assert remote.route("What does the escapement do?").seed == seeds[1].id
 
+        asked = _rostok("chat", str(ready.folder), "What does the escapement do?")
+        assert asked.returncode == 0 and asked.stdout.strip(), asked.stderr
+        assert seeds[1].title in asked.stderr
+
         with httpx2.Client(base_url=address, trust_env=False, headers={"authorization": f"Bearer {token}"}, timeout=30) as client:
             question = {"question": "Tell me a long story of everything there is.", "pin": "base"}
             with client.stream("POST", "/api/conversations/last/ask", json=question) as stream:
