@@ -2,6 +2,7 @@
 
     make bench-ensemble ARGS="runs/mine"               a grown run; the rival expert is trained on the first call and kept
     make bench-ensemble ARGS="runs/mine --seeds 20"    of so many of its seeds (all corpora of these for the rival, too)
+    make bench-ensemble ARGS="runs/mine --no-rival"    without the rival, whose training takes as long as all the experts'
 
 Systems: the base; the base reading the nearest pages; the best single expert; one expert trained on all corpora at the same
 total tokens; an expert drawn at random; the ensemble without and with pages to read; an oracle that knows the seed. Asked
@@ -157,16 +158,16 @@ def bits_per_byte(bench: Bench, system: System) -> float:
     return round(nats / math.log(2) / length, 4)
 
 
-def speeds(bench: Bench) -> dict[str, tuple[float, float]]:
+def speeds(bench: Bench, systems: Sequence[System]) -> dict[str, tuple[float, float]]:
     """By system the median of milliseconds to the first word, and tokens per second after it, one answer at a time.
 
     All systems answer a question before the next one is asked, so that a machine that is busy for a while slows them all.
     """
-    firsts: dict[str, list[float]] = {system.name: [] for system in SYSTEMS}
-    drawn: dict[str, list[tuple[int, float]]] = {system.name: [] for system in SYSTEMS}
+    firsts: dict[str, list[float]] = {system.name: [] for system in systems}
+    drawn: dict[str, list[tuple[int, float]]] = {system.name: [] for system in systems}
     for seed in bench.seeds[:TIMED]:
         question = f"{questions(seed, 1)[2][0]} Tell me all that you know about it."
-        for system in SYSTEMS:
+        for system in systems:
             told: list[float] = []
             started = time.perf_counter()
             said = answer(bench, system, question, seed.id, LONG, lambda _, told=told: told.append(time.perf_counter()))
@@ -207,7 +208,7 @@ def best_expert(serving: Serving, run: Run, seeds: Sequence[Seed]) -> str:
 
 
 @contextmanager
-def opened(folder: Path, count: int | None) -> Iterator[tuple[Bench, dict[str, float]]]:
+def opened(folder: Path, count: int | None, rivals: bool) -> Iterator[tuple[Bench, dict[str, float]]]:
     """The run with router, memory, engine, experts, and the rival; with what the rival was trained on."""
     run = Run(folder)
     settings = run.read().settings
@@ -217,13 +218,14 @@ def opened(folder: Path, count: int | None) -> Iterator[tuple[Bench, dict[str, f
         serving = admit(run, library, base)
         grown = {one.seed for one in serving.experts}
         seeds = [seed for seed in library if seed.id in grown][:count]
-        rival, trained = all_corpora(run, seeds, base, settings)
+        rival, trained = all_corpora(run, seeds, base, settings) if rivals else (None, {})
         embedder = Embedder(find_embedder(settings.models.embedder))
         index(run, library, embedder)
         with Memory(run.memory, embedder) as memory, open_engine(base, settings.models, sequences=8) as engine:
             router = open_router(run, settings, memory, library)
             serving.load(engine, settings.ensemble)
-            engine.add_adapter(ALL, rival)
+            if rival is not None:
+                engine.add_adapter(ALL, rival)
             names = {*(one.seed for one in serving.experts), ALL}
             speaker = Speaker(engine, names, {name: name for name in names}, settings.ensemble)
             yield Bench(run, settings, seeds, memory, router, speaker, best_expert(serving, run, seeds)), trained
@@ -249,14 +251,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a grown run")
     parser.add_argument("--seeds", type=int, default=None, help="only the first so many seeds that have an expert")
+    parser.add_argument("--no-rival", action="store_true", help="leave out the expert that is trained on all corpora")
     arguments = parser.parse_args()
+    systems = [system for system in SYSTEMS if not (arguments.no_rival and system.name == "trained on all")]
     figures: dict[str, Any] = {}
-    with opened(arguments.run, arguments.seeds) as (bench, trained):
+    with opened(arguments.run, arguments.seeds, not arguments.no_rival) as (bench, trained):
         items = sum(len(questions(seed, NODES)) for seed in bench.seeds)
         print(f"{len(bench.seeds)} seeds, {items} open questions\n")
         print(f"{'':22s}{'right':>8s}{'95% interval':>16s}{'bits/byte':>11s}{'first word ms':>15s}{'tokens/s':>10s}")
-        quick = speeds(bench)
-        for system in SYSTEMS:
+        quick = speeds(bench, systems)
+        for system in systems:
             groups = probe_hits(bench, system)
             accuracy = sum(map(sum, groups)) / items
             ttft, rate = quick[system.name]
