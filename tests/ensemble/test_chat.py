@@ -142,10 +142,11 @@ def test_notes_and_forgetting(shared: Ensemble) -> None:
     text, typed = _talk(shared, ["/forget kittiwake"], talk)
     assert "Erased for good" in text and "Erase this for good? [y/N] " in typed.prompts
     assert shared.notes() == [] and shared.found("kittiwake").ids == []
-    _talk(shared, ["Why is the sky blue?"], talk)
-    shared.conversations.rename(talk.thread, "Of the Kittiwake")
-    assert "Nothing of that is kept" in _talk(shared, ["/forget kittiwake"], talk)[0]
-    assert shared.conversations.get(talk.thread).title == "Why is the sky blue?"
+    named = Kept(shared)
+    _talk(shared, ["Why is the sky blue?"], named)
+    shared.conversations.rename(named.thread, "Of the Kittiwake")
+    assert "Nothing of that is kept" in _talk(shared, ["/forget kittiwake"], named)[0]
+    assert shared.conversations.get(named.thread).title == "Why is the sky blue?"
 
 
 def test_save_undo_and_new(shared: Ensemble, tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ def test_absent_expert_is_named(speaker: Speaker, engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("mixing", ["one", "adapters", "tokens", "judge"])
-def test_expert_whose_file_is_gone_is_stood_in_for(base_gguf: Path, adapter: Path, tmp_path: Path, speaker: Speaker,
-                                                   engine: LlamaCppEngine, mixing: Mixing) -> None:
+def test_expert_whose_file_is_gone_is_stood_in_for(adapter: Path, tmp_path: Path, engine: LlamaCppEngine,
+                                                   mixing: Mixing) -> None:
     """Prevents: an error for every question to an expert that was trained anew, or taken away, while the run is served."""
     path = tmp_path / "adapter.gguf"
     path.write_bytes(adapter.read_bytes())
