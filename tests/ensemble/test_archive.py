@@ -76,7 +76,7 @@ def test_forgotten_while_an_answer_is_in_the_making(ready: Run, settings: Settin
         assert forgotten[0] == 1 and answer.text and _files_with(ready.folder) == []
 
         with monkeypatch.context() as patch:
-            patch.setattr(ensemble.conversations.checkpoints, "_tell", Mock(side_effect=StorageError("full")))
+            patch.setattr(ensemble.conversations, "_named_after", Mock(side_effect=StorageError("full")))  # in the transaction
             with pytest.raises(StorageError):
                 ensemble.ask("My beetle is called Xylophagus.", "b")
         ensemble.forget("something else")
