@@ -92,7 +92,10 @@ class Archive:
             raise RunError("say what is to be forgotten: the id of a note, or a word that stands in it.")
         ids = self.found(what).ids
         text = what if isinstance(what, str) and what not in ids else ""
-        gone = self.conversations.erase(ids, text) if ids or text else 0
+        gone = 0
+        if ids or text:
+            self.conversations.settle(ids, text)
+            gone = self.conversations.erase(self.found(what).ids, text)  # with what was said until then
         log = self.run.folder / "crash.log"  # a traceback may quote the command line, and that a question
         if text and log.is_file() and folded(text) in folded(log.read_text(encoding="utf-8", errors="replace")):
             log.unlink()

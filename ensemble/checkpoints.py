@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -21,6 +22,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from rostok.ensemble.answer import Turn, turn_of
+from rostok.errors import DataError, StorageError
 
 Entries = list[dict[str, Any]]  # of a thread: what the user said and what was answered, in turn
 Follow = Callable[[sqlite3.Cursor, str, str, Entries, Mapping[str, Any] | None], None]
@@ -40,12 +42,13 @@ class Checkpoints(SqliteSaver):
         self.lock = threading.RLock()  # type: ignore[assignment]  # so that one transaction may hold several steps
         self._depth = 0
         self._tell = follow
+        self.path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
         self.setup()
 
     @contextmanager
     def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
         """A cursor; what is done inside, at whatever depth, is one transaction, taken back when it fails."""
-        with self.lock:
+        with self.lock, telling(self.path):
             self.setup()
             cursor = self.conn.cursor()
             self._depth += 1
@@ -112,6 +115,24 @@ class Checkpoints(SqliteSaver):
         kind, blob, metadata = cursor.fetchone()
         checkpoint: Checkpoint = self.serde.loads_typed((kind, blob))
         return checkpoint, metadata
+
+
+@contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """What SQLite refuses, in one sentence: `StorageError` where the file is whole, else `DataError`."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:  # a bug, such as the use of a closed file
+        raise
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code == sqlite3.SQLITE_FULL:
+            raise StorageError(f"cannot write {path}: {error}. Free some space and ask again; "
+                               "the turns before are kept.") from None
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StorageError(f"cannot use {path}: {error}. Close the other program that has it open, and ask again.") from None
+        raise DataError(f"the conversations in {path} cannot be read or written ({error}). "
+                        "Move that file away to begin anew.") from None
 
 
 def join(entries: Entries, thread: str) -> list[tuple[Turn, Entries]]:

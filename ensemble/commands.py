@@ -164,6 +164,7 @@ class Commands:
             return
         found = self._at.talker.found(what)
         if not found.ids:
+            self._at.talker.forget(what)  # it may still be in a title, in a quotation or in a log
             self._tell("forget_nothing")
             return
         for note in found.notes:

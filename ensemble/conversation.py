@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
 from langchain_core.runnables import RunnableConfig
@@ -34,7 +34,7 @@ from rostok.ensemble.prompt import HISTORY
 from rostok.ensemble.registry import admit
 from rostok.ensemble.router import Route, Router
 from rostok.ensemble.speak import Speaker
-from rostok.ensemble.threads import Conversations, new_turn
+from rostok.ensemble.threads import Conversations, Making, new_turn
 from rostok.errors import QuestionError, RunError
 from rostok.models import find_base, find_embedder
 from rostok.records import stable_seed
@@ -73,6 +73,7 @@ class _Wish:
     stop: threading.Event | None = None
     seed: int | None = None
     retrieval: bool = True
+    holds: dict[str, str] = field(default_factory=dict)  # {id: text} of the user's words that it is made of
 
 
 class Ensemble:
@@ -113,6 +114,7 @@ class Ensemble:
             mixing: how several experts answer together; None as it is set.
             stop: set from any thread, it ends the answer; the turn is kept with what was said so far.
             again: replace the last turn, by another draw; an empty question is the one of that turn, another one edits it.
+                Stopped before its first word, it replaces nothing, and the answer has no id.
             retrieval: whether the answer reads pages and memories; None as it is set.
 
         Raises:
@@ -121,8 +123,9 @@ class Ensemble:
             ModelError: the question does not fit the model's context.
             DataError: memory or conversations are damaged.
         """
-        wish = _Wish(on_text, on_route, mixing, None, stop, None, self._retrieves(retrieval))
-        with self.conversations.speaking(thread):
+        making = Making(stop or threading.Event(), {})
+        wish = _Wish(on_text, on_route, mixing, None, making.stop, None, self._retrieves(retrieval), making.holds)
+        with self.conversations.speaking(thread, making):
             turn, attempt = new_turn(), 0
             if again:
                 last = self.conversations.checkpoints.read(thread)[-2:]
@@ -133,8 +136,12 @@ class Ensemble:
                 attempt = int(last[1].get("attempt", 0)) + 1
             fresh: Any = {"thread": thread, "id": turn, "question": check_message(question), "pin": self._pinned(pin),
                           "attempt": attempt}
+            making.holds[turn] = fresh["question"]
             config: RunnableConfig = {"configurable": {"thread_id": thread}}
-            final = self.graph.invoke(fresh, config, context=wish, durability="exit")
+            try:
+                final = self.graph.invoke(fresh, config, context=wish, durability="exit")
+            finally:
+                self.archive.words.settle(turn)
         return Answer.model_validate(final["answer"])
 
     def reply(self, messages: Sequence[Message], on_text: OnText | None = None, on_route: OnRoute | None = None,
@@ -158,9 +165,7 @@ class Ensemble:
         wish = _Wish(on_text, on_route, mixing, sampling, stop, seed, self._retrieves(retrieval))
         route = self._routed(question, self._pinned(pin), wish)
         recalled = self._recalled(question, wish) if notes else []
-        answer = self._speak(question, route, recalled, messages[:-1], wish)
-        self.archive.words.used([one.id for one in answer.memories if one.trust != "corpus"])
-        return answer
+        return self._speak(question, route, recalled, messages[:-1], wish)
 
     def route(self, question: str) -> Route:
         """Who would answer, and why."""
@@ -210,6 +215,7 @@ class Ensemble:
         def recall(state: _State, runtime: Runtime[_Wish]) -> dict[str, Any]:
             before = len(_before(state)) // 2 - HISTORY
             found = self._recalled(state["question"], runtime.context, state["thread"], before)
+            runtime.context.holds.update({one.id: one.text for one in found})
             return {"recalled": [one.model_dump() for one in found]}
 
         def route(state: _State, runtime: Runtime[_Wish]) -> dict[str, Any]:
@@ -226,6 +232,8 @@ class Ensemble:
 
         def remember(state: _State) -> dict[str, Any]:
             before, now, answer = _before(state), time.time(), state["answer"]
+            if state["attempt"] and answer["finish"] == "stopped" and not answer["text"]:
+                return {"answer": {**answer, "id": ""}}  # there is nothing to put in the old turn's place
             self.archive.words.used([one["id"] for one in answer["memories"] if one["trust"] != "corpus"])
             self.archive.words.add_turn(state["id"], state["thread"], len(before) // 2, state["question"])
             return {"turns": [

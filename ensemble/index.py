@@ -130,7 +130,7 @@ def _made_from(folder: Path, embedder: Embedder) -> str | None:
 
 
 def _throw_away(folder: Path) -> None:
-    """Delete the store, the marker first. The router's calibration stays (it has a hash of its own), and the user's words."""
+    """Delete the store, the marker first. The user's words stay."""
     with writing(folder):
         if folder.is_symlink() or folder.is_file():
             folder.unlink()
@@ -138,7 +138,7 @@ def _throw_away(folder: Path) -> None:
             return
         (folder / "indexed.json").unlink(missing_ok=True)
         for path in folder.iterdir():
-            if path.name == "router.json" or path.name.startswith("words-"):
+            if path.name.startswith("words-"):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -24,6 +24,7 @@ from rostok.engines.protocol import Completion, Engine, Message, Request, Sampli
 from rostok.ensemble.memory import Remembered
 from rostok.ensemble.prompt import compose
 from rostok.ensemble.router import Route
+from rostok.errors import AdapterError
 from rostok.records import stable_seed
 
 _LOOK = 0.05   # seconds between two looks at whether somebody wants a stop, while no word comes
@@ -93,12 +94,20 @@ class Speaker:
         request = Request(messages=messages, sampling=drawn,
                           seed=stable_seed(self._random_seed, question) if seed is None else seed)
         turn = _Turn(self.engine, on_text, stop)
-        if how == "judge":
-            said, experts = _judged(turn, request, speakers)
-        else:
-            said, experts = turn.say(_shared(request, speakers, how)), tuple(name for name, _ in speakers)
-            if how == "tokens":  # each of them has read the prompt, and every word that was drawn
-                said = replace(said, prompt_tokens=said.prompt_tokens * len(experts), tokens=said.tokens * len(experts))
+        experts: tuple[str, ...]
+        try:
+            if how == "judge":
+                said, experts = _judged(turn, request, speakers)
+            else:
+                said, experts = turn.say(_shared(request, speakers, how)), tuple(name for name, _ in speakers)
+                if how == "tokens":  # each of them has read the prompt, and every word that was drawn
+                    said = replace(said, prompt_tokens=said.prompt_tokens * len(experts), tokens=said.tokens * len(experts))
+        except AdapterError:  # an adapter is read before the first word
+            if not speakers:
+                raise
+            said, experts = turn.say(request), ()
+            names = ", ".join(f"“{self.titles.get(name, name)}”" for name, _ in speakers)
+            note = f"the file of the expert {names} was changed or is gone, so the base answers"
         return Spoken(text=said.text.strip(), experts=experts, finish=said.finish, prompt_tokens=said.prompt_tokens,
                       tokens=said.tokens, seconds=round(time.monotonic() - started, 3), memories=tuple(used), note=note)
 

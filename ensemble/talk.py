@@ -83,6 +83,8 @@ class Fleeting:
         seed = stable_seed(asked, time.time()) if again else None
         answer = self.talker.reply([*messages, Message("user", asked)], on_text, on_route, manner.pin, mixing=manner.mixing,
                                    stop=stop, seed=seed, retrieval=manner.retrieval)
+        if again and answer.finish == "stopped" and not answer.text:
+            return answer  # as `Ensemble.ask`: there is nothing to put in the old turn's place
         answer = answer.model_copy(update={"id": new_turn()})
         self.said = [*before, Turn(id=answer.id, number=len(before), time=time.time(), question=asked, text=answer.text,
                                    speaker=answer.title, answer=answer)]

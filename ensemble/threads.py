@@ -13,21 +13,24 @@ checkpoints only, is completed when it is opened. What is taken away here is era
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 from rostok.ensemble.answer import Answer, Conversation, Hit, Note, Transcript, Turn
-from rostok.ensemble.checkpoints import Checkpoints, Entries, join, split
-from rostok.errors import DataError, RunError, StorageError, writing
+from rostok.ensemble.checkpoints import Checkpoints, Entries, join, split, telling
+from rostok.errors import RunError, writing
 
 _TITLE = 60  # characters of the first question that name a conversation
+_LOOK = 0.05  # seconds between two looks at who speaks in a conversation that is to be held
 _TABLES = """
 CREATE TABLE IF NOT EXISTS conversations (
     id TEXT PRIMARY KEY, title TEXT NOT NULL, named INTEGER NOT NULL DEFAULT 0, created REAL NOT NULL,
@@ -62,15 +65,24 @@ def open_conversations(path: Path) -> Iterator[Conversations]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
-            yield Conversations(connection)
-    except sqlite3.DatabaseError as error:
-        if getattr(error, 'sqlite_errorcode', 0) == sqlite3.SQLITE_FULL:
-            raise StorageError(f"cannot write {path}: {error}. Free some space and ask again; "
-                               "the turns before are kept.") from None
-        raise DataError(f"the conversations in {path} cannot be read or written ({error}). "
-                        "Move that file away to begin anew.") from None
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))  # people's words; SQLite gives its journals the same mode
+        with suppress(PermissionError):  # somebody else's file
+            path.chmod(0o600)
+    with telling(path), closing(sqlite3.connect(path, check_same_thread=False)) as connection:
+        yield Conversations(connection)
+
+
+@dataclass(frozen=True)
+class Making:
+    """An answer in the making.
+
+    Attributes:
+        stop: ends it.
+        holds: {id: text} of the user's words that it is made of, the question too.
+    """
+
+    stop: threading.Event
+    holds: dict[str, str]
 
 
 class Conversations:
@@ -89,6 +101,7 @@ class Conversations:
         self.changed: Callable[[], None] = lambda: None
         self._locks: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()  # type: ignore[type-arg]
         self._naming = threading.Lock()
+        self._making: dict[str, Making] = {}  # by thread
         connection.executescript(_TABLES)
         self._complete()
 
@@ -160,12 +173,36 @@ class Conversations:
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
-    def speaking(self, thread: str) -> Iterator[None]:
+    def speaking(self, thread: str, making: Making | None = None) -> Iterator[None]:
         """Hold a conversation: two questions in one at the same time would each lose the other's turn."""
-        with self._naming:
-            lock = self._locks.setdefault(thread, threading.RLock())
-        with lock:
+        with self._lock_of(thread):
+            if making is None:
+                yield
+                return
+            self._making[thread] = making
+            try:
+                yield
+            finally:
+                self._making.pop(thread, None)
+
+    @contextmanager
+    def _stilled(self, thread: str) -> Iterator[None]:
+        """Hold a conversation that is to be cut. Nobody waits for a whole answer there: it is stopped."""
+        lock = self._lock_of(thread)
+        while True:
+            making = self._making.get(thread)
+            if making is not None:
+                making.stop.set()
+            if lock.acquire(timeout=_LOOK):
+                break
+        try:
             yield
+        finally:
+            lock.release()
+
+    def _lock_of(self, thread: str) -> threading.RLock:
+        with self._naming:
+            return self._locks.setdefault(thread, threading.RLock())
 
     def fork(self, thread: str, upto: int) -> str:
         """A new conversation with the first `upto` turns of this one. Returns its id.
@@ -201,7 +238,7 @@ class Conversations:
 
     def drop_last(self, thread: str) -> None:
         """Take the last turn of a conversation away. Raises `RunError` when there is none."""
-        with self.speaking(thread):
+        with self._stilled(thread):
             said = self.turns(thread)
             if not said:
                 raise RunError("nothing was said in this conversation yet.")
@@ -210,7 +247,7 @@ class Conversations:
     def delete(self, thread: str) -> None:
         """Take a whole conversation away. Raises `RunError` when there is none."""
         self.get(thread)
-        with self.speaking(thread):
+        with self._stilled(thread):
             self.erase([turn.id for turn in self.turns(thread)])
 
     def add_note(self, text: str) -> Note:
@@ -222,6 +259,16 @@ class Conversations:
         return note
 
     # ── erasing ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def settle(self, ids: Collection[str], text: str = "") -> None:
+        """Stop the answers in the making that hold what is to be erased, and wait until what they said is kept."""
+        gone, wanted = set(ids), folded(text)
+        threads = {row[1] for row in self._rows("SELECT id, thread FROM turns") if row[0] in gone}
+        threads |= {thread for thread, making in list(self._making.items())
+                    if any(key in gone or (wanted and wanted in folded(held)) for key, held in list(making.holds.items()))}
+        for thread in sorted(threads):
+            with self._stilled(thread):
+                pass
 
     def erase(self, ids: Collection[str], text: str = "") -> int:
         """Erase turns and notes of these ids, and what other turns have quoted of them. Returns how many they were.
@@ -235,7 +282,7 @@ class Conversations:
         at = {row[0]: row[1] for row in self._rows("SELECT id, thread FROM turns") if row[0] in gone}
         with ExitStack() as stack:
             for thread in sorted(set(at.values())):
-                stack.enter_context(self.speaking(thread))
+                stack.enter_context(self._stilled(thread))
             with self.checkpoints.cursor() as cursor:
                 notes = sum(cursor.execute("DELETE FROM notes WHERE id = ?", (one,)).rowcount for one in sorted(gone))
                 for thread in sorted(set(at.values())):
@@ -259,7 +306,7 @@ class Conversations:
         """Finish an erasure: write the file anew, so that no free page and no log holds what was erased."""
         if not self._rows("SELECT 1 FROM state WHERE key = 'erasing' AND value = 1"):
             return
-        with self.checkpoints.lock:
+        with self.checkpoints.lock, telling(self.checkpoints.path):
             connection = self.checkpoints.conn
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -309,14 +356,24 @@ class Conversations:
                 cursor.execute("UPDATE turns SET number = ?, question = ?, text = ?, speaker = ?, time = ? WHERE id = ?",
                                (turn.number, turn.question, turn.text, turn.speaker, turn.time, key))
         if answer is not None and answer.get("id") in said:
-            cursor.execute("UPDATE turns SET answer = ? WHERE id = ?",
-                           (Answer.model_validate(answer).line(), answer["id"]))
+            kept = self._still_there(cursor, Answer.model_validate(answer))
+            cursor.execute("UPDATE turns SET answer = ? WHERE id = ?", (kept.line(), kept.id))
         times = [turn.time for turn in said.values()] or [time.time()]
         cursor.execute(
             "INSERT INTO conversations (id, title, created, updated, checkpoint) VALUES (?, '', ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET updated = excluded.updated, checkpoint = excluded.checkpoint",
             (thread, min(times), max(times), checkpoint))
         cursor.execute("UPDATE conversations SET title = ? WHERE id = ? AND named = 0", (self._named_after(thread), thread))
+
+    def _still_there(self, cursor: sqlite3.Cursor, answer: Answer) -> Answer:
+        """The answer without the user's words that were erased while it was in the making."""
+        def there(key: str, text: str) -> bool:
+            cursor.execute("SELECT 1 FROM notes WHERE id = ? AND text = ? UNION ALL "
+                           "SELECT 1 FROM turns WHERE id = ? AND question = ?", (key, text, key, text))
+            return cursor.fetchone() is not None
+
+        kept = tuple(one for one in answer.memories if one.trust == "corpus" or there(one.id, one.text))
+        return answer.model_copy(update={"memories": kept})
 
     def _complete(self) -> None:
         """Read the threads whose rows are missing or behind: those of an older Rostok."""
@@ -339,7 +396,8 @@ class Conversations:
             cursor.execute("INSERT OR REPLACE INTO state (key, value) VALUES (?, ?)", (key, value))
 
     def _rows(self, query: str, *values: object) -> Sequence[tuple[Any, ...]]:
-        with self.checkpoints.lock, closing(self.checkpoints.conn.execute(query, values)) as found:
+        kept = self.checkpoints
+        with kept.lock, telling(kept.path), closing(kept.conn.execute(query, values)) as found:
             return found.fetchall()
 
 

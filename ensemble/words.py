@@ -17,6 +17,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +77,7 @@ class Words:
         self._lock = threading.RLock()
         self._store: Store | None = None
         self._generation = -1
-        self._coming: dict[str, tuple[str, TurnData]] = {}  # added here, and not yet seen in conversations.sqlite
+        self._coming: dict[str, tuple[str, TurnData]] = {}  # added here, not yet in conversations.sqlite
         self.sync()
 
     def close(self) -> None:
@@ -123,13 +124,18 @@ class Words:
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def add_turn(self, key: str, thread: str, number: int, text: str) -> None:
-        """Keep what the user said. There is no such function for what a model said."""
+        """Keep what the user said, until `settle`; then, if the turn is kept. There is no such function for what a model said."""
         now = self._clock()
         data = TurnData(thread=thread, number=number, time=now, used=now)
         vector = self._vector(text)[None]
         with self._lock:
             self._opened().put("turns", [key], [text], vector, [data.model_dump()])
             self._coming[key] = (text, data)
+
+    def settle(self, key: str) -> None:
+        """The turn is in conversations.sqlite now, or it failed: then the next `sync` removes what `add_turn` has kept of it."""
+        with self._lock:
+            self._coming.pop(key, None)
 
     def sync(self) -> None:
         """Bring the store in step with conversations.sqlite; see above.
@@ -144,7 +150,6 @@ class Words:
                 "turns": {key: TurnData(thread=thread, number=number, time=when, used=when)
                           for key, (thread, number, when, _) in turns.items()},
                 "notes": {note.id: NoteData(time=note.time, used=note.time) for note in notes}}
-            self._coming = {key: one for key, one in self._coming.items() if key not in turns}
             for key, (text, coming) in self._coming.items():  # somebody's turn that is about to be whole
                 texts["turns"][key], data["turns"][key] = text, coming
             if self._generation != wanted or not self._fits(texts):
@@ -183,6 +188,7 @@ class Words:
             self.folder.mkdir(parents=True, exist_ok=True)
             part = self.folder / f"words-{generation}.part"
             shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(mode=0o700, exist_ok=True)
         fresh = Store(part, _COLLECTIONS, "words")
         try:
             for name, (ids, vectors, used) in kept.items():
@@ -223,6 +229,8 @@ class Words:
             self._opened().put(name, missing, found, self._embed(found), [data[key].model_dump() for key in missing])
 
     def _open(self, path: Path) -> None:
+        with suppress(PermissionError):  # somebody else's run
+            path.chmod(0o700)
         try:
             self._store = Store(path, _COLLECTIONS)
         except DataError:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import threading
 import time
+import traceback
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -140,9 +141,11 @@ class Answering:
                 answer = speak(said, lambda route: tell(Begun(route)), taken.stop)
                 self._count(answer, time.monotonic() - started)
                 return answer
-            except BaseException as error:  # it belongs to whoever asked
+            except BaseException as error:  # noqa: BLE001  # it belongs to whoever asked
                 if refused(error).status >= 500:
-                    log.error("an answer failed", exc_info=error)
+                    # without the error's own words, which may be what somebody has asked
+                    frames = "".join(traceback.format_tb(error.__traceback__))
+                    log.error("an answer failed: %s\n%s", type(error).__name__, frames)
                 return error
 
         if thread is None:

@@ -135,7 +135,7 @@ class Talks:
 
     def _alone(self, question: str, pin: str) -> Speaks:
         def speak(on_text: Callable[[str], None], on_route: Callable[[Route], None], stop: threading.Event) -> Answer:
-            return self.ensemble.reply([Message("user", question)], on_text, on_route, pin, stop=stop)
+            return self.ensemble.reply([Message("user", question)], on_text, on_route, pin, stop=stop, notes=False)
 
         return speak
 

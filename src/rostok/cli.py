@@ -231,7 +231,7 @@ def _crash_log(error: BaseException, session: Session, argv: Sequence[str]) -> s
     try:
         if session.folder is not None and (session.folder / "run.json").is_file():
             path = session.folder / "crash.log"
-            with path.open("a", encoding="utf-8") as file:
+            with open(path, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
                 file.write(text)
             return str(path)
         with tempfile.NamedTemporaryFile("w", prefix="rostok-crash-", suffix=".log", delete=False) as file:

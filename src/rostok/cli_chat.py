@@ -68,6 +68,7 @@ def chats(ctx: typer.Context, run: RunFolder,
           rename: Annotated[tuple[str, str] | None, typer.Option(metavar="ID TITLE", help="Give a conversation a title.")] = None,
           language: Language = None) -> None:
     """List the conversations of a run, the last first; find, export, rename or delete them."""
+    ctx.obj.unsaid = tuple(one for one in (words, rename[1] if rename is not None else None) if one)
     settings = _settings(ctx, run)
     prepare_process(settings)
     from rostok.ensemble.export import jsonl, save

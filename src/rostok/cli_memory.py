@@ -69,6 +69,7 @@ def forget(ctx: typer.Context, run: RunFolder,
 def search(ctx: typer.Context, run: RunFolder, question: Annotated[str, typer.Argument(help="A question, or a word.")],
            count: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 10, language: Language = None) -> None:
     """What bears on a question: notes, earlier words and pages, with score, trust and provenance."""
+    ctx.obj.unsaid = (question,)
     with _keeping(ctx, run, "search", language, embed=True) as (keeper, say):
         for one in keeper.recall(question, count):
             _line(f"{one.score:.2f}  {say(f'trust_{one.trust}')}  {one.id}  {one.source}")

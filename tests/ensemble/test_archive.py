@@ -6,16 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
 from rostok.config import EnsembleSettings, Settings
 from rostok.embedder import Embedder
+from rostok.ensemble.answer import Answer
 from rostok.ensemble.archive import open_archive
 from rostok.ensemble.conversation import open_ensemble
 from rostok.ensemble.memory import Remembered
+from rostok.ensemble.speak import Spoken
+from rostok.errors import StorageError
 from rostok.runs import Run
 from tests.ensemble.talks import Hashes, say
 
@@ -53,6 +59,48 @@ def test_forgotten_text_is_in_no_byte_of_the_run(ready: Run, settings: Settings)
         assert answer.seed is not None and ensemble.conversations.turns("a")[1].id == answer.id
         assert ensemble.forget("xylophagus") == 0
     assert _files_with(ready.folder) == []
+
+
+def test_forgotten_while_an_answer_is_in_the_making(ready: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a note that comes back with the answer that was made of it, in its reasons or in the model's own words; words of
+    a turn that was never kept; somebody who forgets and has to wait for a whole answer."""
+    question = "When does my beetle eat?"
+    with open_ensemble(ready, settings, max_tokens=4) as ensemble:
+        def note() -> None:
+            ensemble.remember("The Xylophagus eats at noon.")
+
+        note()
+        assert "note" in {one.trust for one in ensemble.ask(question, "before").memories}
+        forgotten: list[int] = []
+        answer = ensemble.ask(question, "a", lambda _: forgotten.append(0 if forgotten else ensemble.forget("xylophagus")))
+        assert forgotten[0] == 1 and answer.text and _files_with(ready.folder) == []
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ensemble.conversations, "_named_after", Mock(side_effect=StorageError("full")))  # in the transaction
+            with pytest.raises(StorageError):
+                ensemble.ask("My beetle is called Xylophagus.", "b")
+        ensemble.forget("something else")
+        assert _files_with(ready.folder) == [] and ensemble.archive.words._coming == {}
+
+        note()
+        said, speaking = list[Answer](), threading.Event()
+
+        def speak(question: str, route: object, history: object, memories: Sequence[Remembered], *, stop: threading.Event,
+                  **_: object) -> Spoken:
+            speaking.set()
+            finish = "stopped" if stop.wait(20) else "length"
+            return Spoken("Xylophagus, I say.", (), finish, 1, 1, 0.1, tuple(memories))
+
+        monkeypatch.setattr(ensemble.speaker, "speak", speak)
+        for asked in (question, "Who is Xylophagus?"):
+            speaking.clear()
+            thread = threading.Thread(target=lambda asked=asked: said.append(ensemble.ask(asked, "c")))
+            thread.start()
+            assert speaking.wait(20)
+            assert ensemble.forget("xylophagus") == (2 if asked == question else 1)
+            thread.join(20)
+            assert said[-1].finish == "stopped" and ensemble.conversations.turns("c") == []
+            assert _files_with(ready.folder) == []
 
 
 def test_forgetting_by_id_leaves_the_rest(tmp_path: Path) -> None:

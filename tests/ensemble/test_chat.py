@@ -133,7 +133,7 @@ def test_pin_compare_and_another_answer(shared: Ensemble, seeds: list[Seed]) -> 
 
 
 def test_notes_and_forgetting(shared: Ensemble) -> None:
-    """Prevents: something erased that nobody said yes to."""
+    """Prevents: something erased that nobody said yes to; \"nothing of that is kept\" while a title holds it."""
     talk = Kept(shared)
     text, _ = _talk(shared, ["/notes", "/remember", "/remember My boat is the Kittiwake.", "What is my boat?", "/notes",
                              "/forget", "/forget never said", "/forget kittiwake"], talk, yes="n")
@@ -142,6 +142,11 @@ def test_notes_and_forgetting(shared: Ensemble) -> None:
     text, typed = _talk(shared, ["/forget kittiwake"], talk)
     assert "Erased for good" in text and "Erase this for good? [y/N] " in typed.prompts
     assert shared.notes() == [] and shared.found("kittiwake").ids == []
+    named = Kept(shared)
+    _talk(shared, ["Why is the sky blue?"], named)
+    shared.conversations.rename(named.thread, "Of the Kittiwake")
+    assert "Nothing of that is kept" in _talk(shared, ["/forget kittiwake"], named)[0]
+    assert shared.conversations.get(named.thread).title == "Why is the sky blue?"
 
 
 def test_save_undo_and_new(shared: Ensemble, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import os
 import pty
 import re
 import select
+import stat
 import subprocess
 import sys
 import termios
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -133,6 +135,17 @@ def test_the_crash_log_does_not_keep_the_question(ready: Run, monkeypatch: pytes
     assert run_command(["chat", str(ready.folder), "-n", "Xylophagus?"]) == 1
     log = (ready.folder / "crash.log").read_text()
     assert "Xylophagus" not in log and "chat" in log and "ValueError" in log
+    assert stat.S_IMODE((ready.folder / "crash.log").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("argv", [["chats", "RUN", "Xylophagus"], ["chats", "RUN", "--rename", "a", "Xylophagus"],
+                                  ["memory", "search", "RUN", "Xylophagus"]], ids=lambda argv: " ".join(argv[:3]))
+def test_the_crash_log_does_not_keep_what_was_looked_for(ready: Run, monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
+    """Prevents: the same for words that somebody looks for, or calls a conversation."""
+    monkeypatch.setattr("rostok.ensemble.talker.open_keeper", Mock(side_effect=ValueError("Xylophagus?")))
+    assert run_command([str(ready.folder) if one == "RUN" else one for one in argv]) == 1
+    log = (ready.folder / "crash.log").read_text()
+    assert "Xylophagus" not in log and argv[0] in log and "ValueError" in log
 
 
 # ── a real terminal ─────────────────────────────────────────────────────────────────────────────────────────

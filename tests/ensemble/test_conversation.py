@@ -17,6 +17,7 @@ from rostok.ensemble.conversation import Ensemble, open_ensemble
 from rostok.ensemble.index import index
 from rostok.ensemble.registry import admit
 from rostok.ensemble.router import Route
+from rostok.ensemble.talk import Fleeting, Manner
 from rostok.errors import DataError, ModelError, QuestionError, RunError
 from rostok.models import Base
 from rostok.records import append_jsonl, file_digest, read_jsonl
@@ -169,6 +170,23 @@ def test_another_answer_replaces_the_last(ensemble: Ensemble) -> None:
     assert not ensemble.conversations.search("sea")
 
 
+def test_another_answer_that_was_stopped_before_its_first_word_leaves_the_old_one(ensemble: Ensemble) -> None:
+    """Prevents: an answer that is lost for ever because a better one was wished for and then not."""
+    kept, stop = ensemble.ask("Tell me about the sea.", "kept"), threading.Event()
+    fleeting = Fleeting(ensemble)
+    first = fleeting.ask("Why is the sky blue?", Manner(), lambda _: None, lambda _: None)
+    stop.set()
+    for question in ("", "Tell me about the moon."):
+        silent = ensemble.ask(question, "kept", again=True, stop=stop)
+        assert (silent.finish, silent.text, silent.id) == ("stopped", "", "")
+        (left,) = ensemble.conversations.turns("kept")
+        assert (left.question, left.answer) == ("Tell me about the sea.", kept)
+    assert not ensemble.archive.conversations.find("moon")[1] and ensemble.archive.words.known("turns").count(kept.id) == 1
+    assert fleeting.ask("", Manner(), lambda _: None, lambda _: None, stop=stop, again=True).text == ""
+    assert [turn.answer for turn in fleeting.turns()] == [first]
+    assert ensemble.ask("", "kept", again=True).id == kept.id
+
+
 def test_sixteen_people_at_once(ensemble: Ensemble) -> None:
     """Prevents: answers of another person's thread, lost turns, and a tokenizer that is `Already borrowed`."""
     failed: list[BaseException] = []
@@ -227,7 +245,13 @@ def test_notes_are_read_in_every_conversation_and_can_be_left_out(ensemble: Ense
 
 
 def test_reply_keeps_nothing(ensemble: Ensemble, seeds: list[Seed]) -> None:
-    """Prevents: an API client's conversation that turns up in the list, or is routed by its first message."""
+    """Prevents: an API client's conversation that turns up in the list, or is routed by its first message; the hour at which
+    somebody who wants nothing kept has asked, among the notes."""
+    note = ensemble.remember("The escapement of my clock is broken.")
+    asked, store = [Message("user", "What is wrong with the escapement of my clock?")], ensemble.archive.words._opened()
+    used = store.get("notes", [note])[2]
+    assert note in [one.id for one in ensemble.reply(asked).memories] and store.get("notes", [note])[2] == used
+    ensemble.forget([note])
     before = len(ensemble.conversations.list())
     messages = [Message("system", "Be brief."), Message("user", "What does the queen bee do?"), Message("assistant", "She lays."),
                 Message("user", "What does the escapement do?")]

@@ -48,6 +48,19 @@ def test_prompt_leaves_room_for_the_answer(ensemble: Ensemble) -> None:
     assert len(short) == 4 and used == long[:1]
 
 
+def test_one_long_text_does_not_silence_the_others(ensemble: Ensemble) -> None:
+    """Prevents: a note of 32,000 characters, or one long answer, that leaves neither pages nor history in any prompt."""
+    page, said = _remembered("Bees live there."), [Message("user", "And the sea?"), Message("assistant", "It is wide.")]
+    messages, used = compose(ensemble.engine, "What?", said, [_remembered("honey " * 5000), page], 100)
+    assert len(used) == 2 and messages[1:-1] == tuple(said) and "honey […]\n" in messages[0].content
+    assert len(messages[0].content) < 1200
+    dense = _remembered("\U0001f701\u0d8e" * 500)  # several tokens a character
+    messages, used = compose(ensemble.engine, "What?", said, [dense, page], 100)
+    assert used == [page] and messages[1:-1] == tuple(said)
+    messages, used = compose(ensemble.engine, "What?", [said[0], Message("assistant", "word " * 700)], [page], 100)
+    assert used == [page] and len(messages) == 2
+
+
 def test_unseen_characters_are_taken_out() -> None:
     """Escape sequences and direction marks in a model's words reach the terminal."""
     assert visible("a\x1b[31mb\x9b\u202ec\td\n\u2066") == "a[31mbc\td\n"

@@ -58,7 +58,19 @@ def test_the_same_answers(remote: RemoteEnsemble, ensemble: Ensemble, seeds: lis
     drawn = Sampling(max_tokens=3, temperature=0.0)
     said = [Message("user", CLOCK)]
     assert remote.reply(said, sampling=drawn, pin="base").text == ensemble.reply(said, sampling=drawn, pin="base").text
-    assert [one.seed for one in remote.compare(CLOCK, 1)] == [None, seeds[1].id]
+
+
+def test_the_same_comparison(remote: RemoteEnsemble, ensemble: Ensemble, seeds: list[Seed]) -> None:
+    """Prevents: a comparison that reads the user's notes beside a server, and gives other answers than without one."""
+    note = ensemble.remember("The escapement of my clock is broken.")
+    try:
+        question = "What is wrong with the escapement of my clock?"
+        assert note in [one.id for one in ensemble.reply([Message("user", question)]).memories]
+        far, near = remote.compare(question, 1), ensemble.compare(question, 1)
+        assert [one.seed for one in far] == [None, seeds[1].id]
+        assert [(one.text, one.memories) for one in far] == [(one.text, one.memories) for one in near]
+    finally:
+        ensemble.forget([note])
 
 
 def test_a_stop_from_another_thread(remote: RemoteEnsemble, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,27 @@ def test_absent_expert_is_named(speaker: Speaker, engine: Engine) -> None:
     assert said.experts == () and "Greta" in said.note and said.text == alone(engine, None)
 
 
+@pytest.mark.parametrize("mixing", ["one", "adapters", "tokens", "judge"])
+def test_expert_whose_file_is_gone_is_stood_in_for(adapter: Path, tmp_path: Path, engine: LlamaCppEngine,
+                                                   mixing: Mixing) -> None:
+    """Prevents: an error for every question to an expert that was trained anew, or taken away, while the run is served."""
+    path = tmp_path / "adapter.gguf"
+    path.write_bytes(adapter.read_bytes())
+    engine.add_adapter("lost", path)
+    engine.hold(1)  # it has to be read anew
+    alone(engine, "a")
+    path.unlink()
+    try:
+        pieces: list[str] = []
+        with_lost = Speaker(engine, {"a", "lost"}, {"lost": "Lost"}, EnsembleSettings())
+        said = with_lost.speak(QUESTION, to("lost", lost=2.0, a=1.0), sampling=GREEDY, mixing=mixing, on_text=pieces.append)
+        assert said.experts == () and "Lost" in said.note and "base answers" in said.note
+        assert said.text == alone(engine, None) == "".join(pieces).strip()
+    finally:
+        engine.remove_adapter("lost")
+        engine.hold(3)
+
+
 def test_who_speaks_beside_whom(speaker: Speaker) -> None:
     """A far expert that speaks because somebody must; a pin that is overruled; weights that add up to less than 1."""
     route = to("a", a=6.0, gone=5.0, b=3.0, again=0.2)

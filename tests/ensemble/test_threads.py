@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
@@ -13,8 +15,9 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import END, START, StateGraph
 
 from rostok.ensemble.answer import Transcript
+from rostok.ensemble.memory import Remembered, Trust
 from rostok.ensemble.threads import Conversations, open_conversations
-from rostok.errors import DataError, RunError
+from rostok.errors import DataError, RunError, StorageError
 from tests.ensemble.talks import say
 
 
@@ -95,7 +98,7 @@ def test_turn_and_rows_are_one_transaction(talks: Conversations, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(talks.checkpoints, "_tell", refuse)
-        with pytest.raises(sqlite3.OperationalError):
+        with pytest.raises(DataError, match="disk is full"):
             say(talks, "a", "Two?")
     assert len(talks.checkpoints.read("a")) == 2 and len(talks.turns("a")) == 1
     say(talks, "a", "Three?")
@@ -163,3 +166,55 @@ def test_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "c.sqlite").write_bytes(b"not a database" * 400)
     with pytest.raises(DataError, match="Move that file away"), open_conversations(tmp_path / "c.sqlite"):
         pass
+
+
+def test_only_the_owner_reads_what_was_said(tmp_path: Path) -> None:
+    """Prevents: people's words, in the file or in its journal, for everybody who has an account on the machine."""
+    path = tmp_path / "c.sqlite"
+    for _ in range(2):
+        with open_conversations(path) as talks:
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            with talks.checkpoints.cursor() as cursor:
+                cursor.execute("INSERT INTO notes (id, time, text) VALUES (?, 0, 'x')", (f"n-{time.time()}",))
+                journals = [one for one in tmp_path.iterdir() if one != path]
+                assert journals and {stat.S_IMODE(one.stat().st_mode) for one in journals} == {0o600}
+        path.chmod(0o644)  # as an older Rostok left it
+
+
+def test_answer_quotes_only_what_is_still_kept(talks: Conversations) -> None:
+    """Prevents: a note that was forgotten, or a turn that was edited, while somebody's answer was made of it."""
+    note = talks.add_note("The gate's code is 9876.")
+    turn = say(talks, "a", "My dog is called Rex.")
+
+    def read(key: str, text: str, trust: Trust) -> Remembered:
+        return Remembered(text=text, seed=None, similarity=0.9, kind="", source="", id=key, trust=trust)
+
+    kept = [read(note.id, note.text, "note"), read(turn, "My dog is called Rex.", "said"), read("s-1:4", "A page.", "corpus")]
+    gone = [read("n-gone", "My cat is Tom.", "note"), read("t-gone", "I am Ann.", "said"), read(turn, "My dog is Max.", "said")]
+    say(talks, "b", "What do you know?", memories=[one for pair in zip(gone, kept, strict=True) for one in pair])
+    answer = talks.turns("b")[0].answer
+    assert answer is not None and list(answer.memories) == kept
+
+
+def test_what_sqlite_refuses_in_mid_service_is_told(talks: Conversations, tmp_path: Path) -> None:
+    """Prevents: a full disk, or a file that somebody has open, told as a bug of Rostok because the file was opened well."""
+    connection = talks.checkpoints.conn
+    say(talks, "a", "One?")
+    connection.execute("PRAGMA max_page_count = 1")  # as many as there are
+    with pytest.raises(StorageError, match="Free some space"):
+        say(talks, "a", "Two? " * 50_000)
+    connection.execute("PRAGMA max_page_count = 100000")
+    connection.execute("PRAGMA busy_timeout = 0")
+    with sqlite3.connect(tmp_path / "conversations.sqlite") as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for ask in (lambda: say(talks, "a", "Three?"), lambda: talks.add_note("Four."), lambda: talks.erase(["x"])):
+            with pytest.raises(StorageError, match="Close the other program"):
+                ask()
+        other.rollback()
+    other.close()
+    say(talks, "a", "Three?")
+    assert [turn.question for turn in talks.turns("a")] == ["One?", "Three?"]
+    connection.execute("DROP TABLE notes")
+    for ask in (talks.notes, lambda: talks.add_note("Four.")):
+        with pytest.raises(DataError, match="Move that file away"):
+            ask()

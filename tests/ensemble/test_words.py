@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,23 @@ def test_a_turn_in_the_making_survives_an_erasure(archive: Archive) -> None:
     archive.forget("lighthouse")
     archive.remember("The gate's code is 9876.")
     assert "t-coming" in archive.words.known("turns") and len(archive.words.known("turns")) == 2
+    archive.words.settle("t-coming")  # it failed
+    archive.forget("never said")
+    assert "t-coming" not in archive.words.known("turns") and len(archive.words.known("turns")) == 1
+
+
+def test_only_the_owner_reads_the_words(archive: Archive) -> None:
+    """Prevents: people's words in a folder that everybody may look into, or one that an older Rostok left so."""
+    for number in range(3):
+        archive.remember(f"Secret {number}.")
+        folder = next(archive.words.folder.glob("words-*"))
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        if number == 1:
+            archive.words.close()
+            folder.chmod(0o755)
+            archive.words._generation = -1  # as at the start of a process
+        else:
+            archive.forget([archive.notes()[0].id])
 
 
 def test_notes_that_cannot_be_kept(archive: Archive) -> None:

@@ -100,7 +100,8 @@ async function ask(question, replaces) {
       else if (kind === "done") ({ answer, html } = data);
     }
     if (answer === null) throw new api.Failure(0, "");
-    state.turns.push({ id: answer.id, number: place, question, text: answer.text, speaker: answer.title, answer, html });
+    if (replaces && answer.finish === "stopped" && !answer.text) state.turns = (await api.get(`/api/conversations/${thread}`)).said;  // the old one stays
+    else state.turns.push({ id: answer.id, number: place, question, text: answer.text, speaker: answer.title, answer, html });
     if (!state.title) state.title = question.slice(0, 60);
     state.busy = null;
     const near = isNear();

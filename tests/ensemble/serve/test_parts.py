@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from rostok.ensemble.answer import hue
+from rostok.ensemble.answer import Answer, hue
 from rostok.ensemble.conversation import Ensemble
 from rostok.ensemble.serve.answering import Answering
 from rostok.ensemble.serve.faces import Faces
@@ -84,3 +84,20 @@ def test_an_answer_that_is_not_waited_for_gives_its_place_back() -> None:
         assert closed.value.status == 503
 
     asyncio.run(run())
+
+
+def test_the_log_tells_a_bug_without_what_was_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """Prevents: somebody's question in the terminal of `rostok serve`, because an error quotes the value that it fell over."""
+    async def run() -> None:
+        answering = Answering(1, Metrics())
+
+        def speak(*_: object) -> Answer:
+            raise ValueError("input_value='Who is Xylophagus?'")
+
+        with pytest.raises(ValueError, match="Xylophagus"):
+            await answering.whole(speak)
+        await answering.close()
+
+    asyncio.run(run())
+    assert "an answer failed: ValueError" in caplog.text and "in speak" in caplog.text
+    assert "Xylophagus" not in caplog.text.replace("""raise ValueError("input_value='Who is Xylophagus?'")""", "")
