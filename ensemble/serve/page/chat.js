@@ -124,10 +124,15 @@ async function ask(question, replaces) {
 
 /** Ask again after a failure. What was kept of the broken answer is replaced, and so is the turn that it was to replace. */
 async function retry(question, replaces) {
-  const kept = state.thread && await api.get(`/api/conversations/${encodeURIComponent(state.thread)}`).catch(() => null);
-  state.turns = kept?.said ?? [];
-  const over = state.turns.length > 0 && (replaces || state.turns.at(-1).question === question);
-  if (over) state.turns.pop();
+  const nothing = { said: [] };
+  const kept = !state.thread ? nothing : await api.get(`/api/conversations/${encodeURIComponent(state.thread)}`)
+    .catch((error) => (error.status === 404 ? nothing : null));
+  let over = replaces;
+  if (kept) {  // else the server still does not answer, as asking will show
+    state.turns = kept.said;
+    over = state.turns.length > 0 && (replaces || state.turns.at(-1).question === question);
+    if (over) state.turns.pop();
+  }
   draw();
   await ask(question, over);
 }
