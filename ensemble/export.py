@@ -33,11 +33,19 @@ def jsonl(talks: Iterable[Transcript]) -> str:
 
 
 def markdown(talks: Iterable[Transcript], say: Wording) -> str:
-    """Headings for conversations, the names of who spoke in bold, and their words."""
+    """Headings for conversations, the names of who spoke in bold, and their words quoted, so that none can pass for either."""
     parts = []
     for talk in talks:
-        parts.append(f"# {' '.join(visible(talk.title).split()) or talk.id}")
+        parts.append(f"# {_line(talk.title) or talk.id}")
         for turn in talk.said:
             when = time.strftime(" (%Y-%m-%d %H:%M)", time.localtime(turn.time)) if turn.time else ""
-            parts += [f"**{say('you')}**{when}", visible(turn.question), f"**{visible(turn.speaker)}**", visible(turn.text)]
+            parts += [f"**{say('you')}**{when}", _quoted(turn.question), f"**{_line(turn.speaker)}**", _quoted(turn.text)]
     return "\n\n".join(parts) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"> {line}".rstrip() for line in visible(text).splitlines() or [""])
+
+
+def _line(text: str) -> str:
+    return " ".join(visible(text).split())

@@ -11,11 +11,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from rostok.embedder import Embedder
 from rostok.ensemble import corpus
 from rostok.ensemble.memory import Memory, PageData, SeedData
+from rostok.ensemble.plane import Plane
 from rostok.errors import DataError, RunError, writing
 from rostok.generator.records import Page
 from rostok.records import Record, digest, read_record, write_atomic
@@ -25,7 +24,6 @@ from rostok.seeds.record import Seed
 
 _VERSION = 3  # raise when the store's content changes
 _BATCH = 256  # pages embedded and stored at once: what a kill costs
-_MAP_PAGES = 2000
 
 
 class Indexed(Record):
@@ -147,19 +145,10 @@ def _throw_away(folder: Path) -> None:
 
 
 def _write_map(path: Path, memory: Memory, seeds: Sequence[Seed]) -> None:
-    """seeds/map.json: seeds and an even sample of pages, on the two main axes of their vectors (PCA by SVD)."""
-    keys = memory.known("pages")
-    keys = [keys[i] for i in np.linspace(0, len(keys) - 1, min(len(keys), _MAP_PAGES)).round().astype(int)]
-    texts, page_vectors = memory.stored("pages", keys)
-    _, seed_vectors = memory.stored("seeds", [seed.id for seed in seeds])
-    vectors = np.concatenate([seed_vectors, page_vectors])
-    centred = vectors - vectors.mean(axis=0)
-    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
-    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]  # SVD leaves the sign open
-    flat = np.zeros((len(vectors), 2))
-    flat[:, : len(axes)] = centred @ axes.T
+    """seeds/map.json: seeds and an even sample of pages on the plane of their vectors."""
+    plane = Plane(memory, [seed.id for seed in seeds])
     points = [MapPoint(seed=seed.id, kind="seed", x=x, y=y, label=seed.title)
-              for seed, (x, y) in zip(seeds, flat[: len(seeds)].round(5).tolist(), strict=True)]
+              for seed, (x, y) in zip(seeds, plane.seed_points.round(5).tolist(), strict=True)]
     points += [MapPoint(seed=key.rpartition(":")[0], kind="page", x=x, y=y, label=" ".join(text.split())[:60])
-               for key, text, (x, y) in zip(keys, texts, flat[len(seeds) :].round(5).tolist(), strict=True)]
+               for key, text, (x, y) in zip(plane.pages, plane.texts, plane.page_points.round(5).tolist(), strict=True)]
     write_atomic(path, SeedMap(points=tuple(points)).line() + "\n")

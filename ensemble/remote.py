@@ -37,10 +37,16 @@ OnRoute = Callable[[Route], None]
 
 @contextmanager
 def connect(run: Run) -> Iterator[RemoteEnsemble | None]:
-    """The server that holds the run; None where there is none, or where it is gone and left its file."""
+    """The server that holds the run; None where there is none, or where it is gone and left its file.
+
+    Nobody is asked but the process that holds the run: at a port that a killed server has left, anybody may listen.
+    """
     try:
         serving = read_record(serving_file(run), Serving)
     except (DataError, OSError):
+        yield None
+        return
+    if run.holder_pid() != serving.pid:
         yield None
         return
     wire = Wire(serving)
@@ -263,8 +269,9 @@ class RemoteShelf:
         """The conversations with all that was said in them."""
         texts = ([self._wire.text("/api/export", format="jsonl")] if threads is None else
                  [self._wire.text("/api/export", format="jsonl", thread=thread) for thread in threads])
-        for line in "".join(texts).splitlines():
-            yield Transcript.model_validate_json(line)
+        for line in "".join(texts).split("\n"):  # and no splitlines(), which ends lines at U+2028 and its like too
+            if line:
+                yield Transcript.model_validate_json(line)
 
     def fork(self, thread: str, upto: int) -> str:
         """A new conversation with the first `upto` turns of this one."""

@@ -82,7 +82,7 @@ def open_talker(run: Run, settings: Settings, command: str, *, sequences: int = 
         RunError: another process than a server holds the run.
         RostokError: as `open_ensemble`.
     """
-    with _remote(run) as server:
+    with server_of(run) as server:
         if server is not None:
             yield server
             return
@@ -104,7 +104,7 @@ def open_keeper(run: Run, command: str, settings: Settings | None = None) -> Ite
         RunError: another process than a server holds the run.
         DataError: the conversations or the memory are damaged.
     """
-    with _remote(run) as server:
+    with server_of(run) as server:
         if server is not None:
             yield server
             return
@@ -125,8 +125,8 @@ def open_keeper(run: Run, command: str, settings: Settings | None = None) -> Ite
 
 
 @contextmanager
-def _remote(run: Run) -> Iterator[Talker | None]:
-    """The server named in the run's serve.json, None when there is none or it is gone."""
+def server_of(run: Run) -> Iterator[Talker | None]:
+    """The server that holds the run, by its serve.json; None when there is none or it is gone."""
     if not (run.folder / "serve.json").is_file():
         yield None
         return

@@ -10,9 +10,9 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -51,11 +51,31 @@ class Answering:
         self._stops: dict[str, threading.Event] = {}  # of the conversations that are being answered
         self._others: set[threading.Event] = set()
         self._settled, self._telling = asyncio.Condition(), set[asyncio.Future[None]]()
-        self.closing = False
+        self.closing = self._closed = False  # no answers are begun any more; nothing is
 
     async def call(self, function: Callable[..., T], *arguments: object) -> T:
-        """A blocking function's result."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        """A blocking function's result. Raises `Refusal` 503 when the server has ended before."""
+        if self._closed:
+            raise _ending()
+        working = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        try:
+            return await working
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if self._closed and asking is not None and not asking.cancelling():  # the pool's own doing, and nobody's wish
+                raise _ending() from None
+            raise
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """A place among the answers, for what takes as long as one. Raises `Refusal` when none is free, or the server ends."""
+        if self.closing:
+            raise _ending()
+        self.places.take()
+        try:
+            yield
+        finally:
+            self._give()
 
     async def stream(self, speak: Speaks, thread: str | None = None) -> AsyncGenerator[Begun | str | Answer]:
         """Who answers, the pieces, the answer. Leaving the iteration stops the answer.
@@ -68,7 +88,7 @@ class Answering:
             RostokError: as the ensemble's call.
         """
         if self.closing:
-            raise Refusal(503, "the server is shutting down.", "unavailable")
+            raise _ending()
         if thread is not None and thread in self._stops:
             raise Refusal(409, "this conversation is being answered. Stop that answer first, or wait.", "busy")
         self.places.take()  # given back by the thread that speaks, not by whoever listens: a client may leave earlier
@@ -117,6 +137,7 @@ class Answering:
                 await self._settled.wait_for(lambda: self.places.taken == 0)
         except TimeoutError:
             log.warning("%d answers have not ended within %g s", self.places.taken, seconds)
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     # ── one answer ──────────────────────────────────────────────────────────────────────────────────────────
@@ -160,11 +181,14 @@ class Answering:
     def _done(self, taken: _Taken, thread: str | None, last: Answer | BaseException) -> None:
         """Free the place and the conversation, and only then say that it is over: whoever hears of it may ask at once."""
         self.metrics.active.dec()
-        self.places.give()
         self._others.discard(taken.stop)
         if thread is not None:
             self._stops.pop(thread, None)
+        self._give()
         taken.items.put_nowait(last)
+
+    def _give(self) -> None:
+        self.places.give()
         task = asyncio.ensure_future(self._tell_settled())
         self._telling.add(task)  # the loop itself holds tasks weakly
         task.add_done_callback(self._telling.discard)
@@ -178,6 +202,10 @@ class Answering:
         self.metrics.tokens.labels("written").inc(answer.tokens)
         self.metrics.tokens.labels("read").inc(answer.prompt_tokens)
         self.metrics.seconds.observe(seconds)
+
+
+def _ending() -> Refusal:
+    return Refusal(503, "the server is shutting down.", "unavailable")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ What each check is for:
     JSON      a form on a stranger's page cannot send this type without a preflight, which nobody answers here
     token     made anew at every start. It travels in the fragment of the printed address, which no server and no Referer
               ever sees, and in a header of each request, so there is no cookie that other ports of this machine could get
-    size      the body is read here, whole and bounded, before anybody parses it
+    size      the body is read here, whole and bounded, before anybody parses it, and only where one is taken
 
 `PUBLIC` is all that needs no credentials; a path that is not named there and not below /v1 needs the token or the key.
 """
@@ -43,6 +43,7 @@ HEADERS = {
     b"permissions-policy": b"camera=(), geolocation=(), microphone=()",
     b"cache-control": b"no-store",
 }
+_WITH_BODY = ("POST", "PUT", "PATCH")
 _DRAINED = 16 << 20  # bytes of a body that is too large which are read all the same: a client that is cut off sees no 413
 _HEADERS = 32 << 10  # bytes of all headers together
 _SEND = 30.0         # seconds in which a client must take a piece of an answer
@@ -110,7 +111,7 @@ class Guard:
                 raise Refusal(503, f"{self.limits.requests} requests are in work, which is the most at once. Ask again in a "
                                    "moment.", "overloaded", headers={"retry-after": "2"})
             self._check(scope)
-            body = await self._body(scope, receive)
+            body = await self._body(scope, receive) if _takes_body(scope) else b""
         except Refusal as refusal:
             self.on_refused(refusal.status)
             await refusal.response()(scope, receive, send)
@@ -130,8 +131,10 @@ class Guard:
         client = scope.get("client")
         self.rate.take(client[0] if client else "unknown")
         self._check_credentials(scope, headers)
-        if scope["method"] in ("POST", "PUT", "PATCH"):
+        if scope["method"] in _WITH_BODY:
             _check_type(headers)
+        if not _takes_body(scope) and (headers.get("content-length", ["0"]) != ["0"] or "transfer-encoding" in headers):
+            raise Refusal(400, "this address takes no body.", headers={"connection": "close"})
 
     def _check_host(self, headers: dict[str, list[str]]) -> None:
         hosts = headers.get("host", [])
@@ -155,7 +158,7 @@ class Guard:
 
     def _check_credentials(self, scope: Scope, headers: dict[str, list[str]]) -> None:
         path = scope["path"]
-        if path in PUBLIC or path.startswith(PUBLIC_BELOW):
+        if _is_public(path):
             return
         given = headers.get("authorization", [])
         if len(given) == 1 and self.door.admits(given[0]):
@@ -200,6 +203,15 @@ class Guard:
 
 class _Left(Exception):
     """The client went away before it had said what it wants."""
+
+
+def _takes_body(scope: Scope) -> bool:
+    """Whether a body is waited for: never before the credentials, so not where none are asked for."""
+    return scope["method"] in _WITH_BODY and not _is_public(scope["path"])
+
+
+def _is_public(path: str) -> bool:
+    return path in PUBLIC or path.startswith(PUBLIC_BELOW)
 
 
 def _check_type(headers: dict[str, list[str]]) -> None:

@@ -16,6 +16,7 @@ from contextlib import aclosing
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
@@ -31,6 +32,7 @@ from rostok.ensemble.serve.sse import EventStream, unless_gone
 from rostok.ensemble.serve.words import body
 
 EMBEDDER = "embedder"
+_AT_ONCE = 8  # texts that are embedded in one go: the router's question waits for so many at most
 
 
 class OpenAI:
@@ -81,16 +83,26 @@ class OpenAI:
         asked = embedding_request(await body(request))
         if asked.model not in (EMBEDDER, AUTO, self.desk.ensemble.embedder.name):
             raise no_model(asked.model)
-        vectors = await self.desk.answering.call(self.desk.ensemble.embedder.embed, asked.texts())
-        if asked.dimensions not in (None, vectors.shape[1]):
-            raise bad(f"'dimensions': the vectors have {vectors.shape[1]}; leave it out.", "dimensions")
-        tokens = await self.desk.answering.call(self.desk.ensemble.embedder.count, asked.texts())
+        vectors, tokens = await unless_gone(request, self._embedded(asked.texts(), asked.dimensions))
         return JSONResponse({
             "object": "list", "model": EMBEDDER, "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             "data": [{"object": "embedding", "index": place,
                       "embedding": base64.b64encode(vector.astype("<f4").tobytes()).decode()
                       if asked.encoding_format == "base64" else np.round(vector.astype(float), 7).tolist()}
                      for place, vector in enumerate(vectors)]})
+
+    async def _embedded(self, texts: list[str], dimensions: int | None) -> tuple[NDArray[np.float32], int]:
+        """Vectors and tokens. In slices, since the embedder works for one at a time and every question needs it too."""
+        embedder, call = self.desk.ensemble.embedder, self.desk.answering.call
+        vectors, tokens = list[NDArray[np.float32]](), 0
+        async with self.desk.answering.place():
+            for start in range(0, len(texts), _AT_ONCE):
+                some = texts[start : start + _AT_ONCE]
+                vectors.append(await call(embedder.embed, some))
+                if dimensions not in (None, vectors[0].shape[1]):
+                    raise bad(f"'dimensions': the vectors have {vectors[0].shape[1]}; leave it out.", "dimensions")
+                tokens += await call(embedder.count, some)
+        return np.concatenate(vectors), tokens
 
     def _speak(self, asked: ChatRequest, *, notes: bool) -> Speaks:
         """The question to the ensemble. Raises `Refusal` 404 for a model that is not served.
@@ -177,4 +189,4 @@ def _usage(answer: Answer) -> dict[str, int]:
 
 
 def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(data)}\n\n"  # ASCII: many readers take U+2028 and its like for the end of the line

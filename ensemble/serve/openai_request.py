@@ -15,12 +15,13 @@ from rostok.ensemble.serve.words import Words, parse
 # Sent by many clients, and nothing of the answer depends on them.
 _IGNORED = frozenset({
     "user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier", "prompt_cache_key",
-    "prompt_cache_retention", "verbosity", "reasoning_effort", "top_k", "repeat_last_n", "keep_alive"})
+    "prompt_cache_retention", "verbosity", "reasoning_effort", "keep_alive"})
 # What they ask for cannot be done here. The values that ask for nothing are let pass.
 _NOTHING: dict[str, tuple[object, ...]] = {
     "n": (1,), "tools": ([],), "functions": ([],), "tool_choice": ("none", "auto"), "function_call": ("none", "auto"),
     "logprobs": (False,), "top_logprobs": (0,), "logit_bias": ({},), "frequency_penalty": (0, 0.0), "presence_penalty": (0, 0.0),
-    "response_format": ({"type": "text"},), "modalities": (["text"],), "audio": (), "prediction": (), "web_search_options": ()}
+    "top_k": (0, -1), "repeat_last_n": (0,), "response_format": ({"type": "text"},),
+    "modalities": (["text"],), "audio": (), "prediction": (), "web_search_options": ()}
 
 
 class TextPart(Words):

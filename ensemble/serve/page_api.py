@@ -75,6 +75,7 @@ class Talks:
             "starters": {seed.id: seed.name(seed.walk()[0].source) for seed in desk.seeds.values()},
             "cards": {seed: expert.model_dump(mode="json") for seed, expert in self.ensemble.experts.items()},
             "pages": desk.map.pages, "skipped": list(self.ensemble.skipped), "mixing": self.ensemble.settings.ensemble.mixing,
+            "language": self.ensemble.settings.ensemble.language,
             "titles": self.ensemble.titles, "threshold": self.ensemble.router.threshold})
 
     # ── asking ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -257,7 +258,7 @@ def _thread(request: Request) -> str:
 
 
 def _event(name: str, data: dict[str, Any]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"  # ASCII: readers take U+2028 and its like for the end of the line
 
 
 async def _together(streams: list[AsyncGenerator[str, None]]) -> AsyncGenerator[str, None]:

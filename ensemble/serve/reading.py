@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 
-from rostok.ensemble.answer import Transcript
+from rostok.ensemble.export import jsonl, markdown
 from rostok.ensemble.serve.desk import Desk
 from rostok.ensemble.serve.refusal import Refusal, bad
 from rostok.ensemble.serve.words import Words, read
+from rostok.ensemble.wording import Wording
 from rostok.generator.records import Page
 from rostok.records import iter_jsonl
 from rostok.seeds.record import Seed
@@ -105,27 +106,12 @@ class Reading:
 
     def _export(self, wanted: str, threads: list[str] | None) -> str:
         found = self.desk.ensemble.conversations.export(threads)
-        if wanted == "jsonl":
-            return "".join(one.line() + "\n" for one in found)
-        return "\n\n---\n\n".join(_markdown(one) for one in found) + "\n"
+        return jsonl(found) if wanted == "jsonl" else markdown(found, Wording(self.desk.ensemble.settings.ensemble.language))
 
     def _report(self, language: str) -> str:
         from rostok.report.page import write_report
 
         return write_report(self.desk.run, language).read_text(encoding="utf-8")
-
-
-def _markdown(one: Transcript) -> str:
-    """A conversation to read. What was said is quoted, so that nothing in it can pass for a heading of the file."""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.created))
-    parts = [f"# {' '.join(one.title.split())}\n\n{when}"]
-    for turn in one.said:
-        parts += [f"**You**\n\n{_quoted(turn.question)}", f"**{turn.speaker}**\n\n{_quoted(turn.text)}"]
-    return "\n\n".join(parts)
-
-
-def _quoted(text: str) -> str:
-    return "\n".join(f"> {line}" for line in text.splitlines() or [""])
 
 
 def _number(request: Request, name: str, usual: int) -> int:

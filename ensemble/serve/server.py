@@ -34,7 +34,6 @@ from rostok.records import write_atomic
 from rostok.runs import Run
 
 PORT = 8321
-SEQUENCES = 16        # answers that the engine computes side by side; who comes later waits for a token's time or more
 _SHORTEST_KEY = 16
 _CONNECTIONS = 1024   # open at once, idle ones too; more are answered with 503 before they are read
 _GRACE = 2            # seconds that connections have to take what was said
@@ -116,7 +115,8 @@ def serve(run: Run, settings: Settings, address: Address, tell: Callable[[str], 
     """
     limits = limits or Limits()
     listening = address.listen()
-    with contextlib.closing(listening), open_ensemble(run, settings, sequences=SEQUENCES) as ensemble:
+    with contextlib.closing(listening), open_ensemble(
+            run, settings, sequences=settings.ensemble.sequences) as ensemble:
         for sentence in ensemble.skipped:
             tell(f"Note: {sentence}")
         token = secrets.token_urlsafe(32)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from rostok.cli_run import RunFolder, open_console, prepare_process
-from rostok.errors import RunError
+from rostok.errors import ModelError, RunError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,19 +37,19 @@ def route(ctx: typer.Context, run: RunFolder,
     ctx.obj.unsaid = (question,)  # people's words belong where they can be forgotten, and not into lock or log
     console, command = open_console(), f"rostok route {run}"
     names = _names(strategy, settings)
-    if (opened.folder / "serve.json").is_file() and opened.holder() is not None:
-        from rostok.ensemble.talker import open_talker
+    from rostok.ensemble.talker import server_of
 
-        with open_talker(opened, settings, command) as talker:  # a server has loaded one strategy: its own
-            decided = talker.route(question.strip())
+    with server_of(opened) as server:
+        if server is not None:  # which has loaded one strategy: its own
+            decided = server.route(question.strip())
             found: Found = {settings.router.strategy: (decided, 0.0)}
-            titles = {name: talker.title(name) for name in decided.scores}
+            titles = {name: server.title(name) for name in decided.scores}
             notes = ["a server holds the run, so only its own strategy is asked"]
-    else:
-        with opened.held(command):
-            found, titles, notes = _routed(opened, settings, question.strip(), names, console)
+        else:
+            with opened.held(command):
+                found, titles, notes = _routed(opened, settings, question.strip(), names, console)
     if json_:
-        typer.echo(json.dumps(_plain(question, found, titles, settings), ensure_ascii=False, indent=1))
+        typer.echo(json.dumps(_plain(question, found, titles, notes, settings), ensure_ascii=False, indent=1))
     else:
         _show(found, titles, notes, settings, console)
 
@@ -96,8 +96,8 @@ def _routed(run: Run, settings: Settings, question: str, names: list[StrategyNam
             for name in names:
                 try:
                     router = calibrated(Router(memory, settings.router, 0.0, open_strategy(name, material)), material)
-                except RunError as error:  # Arrow without experts
-                    notes.append(str(error))
+                except (RunError, ModelError) as error:  # Arrow without experts, or whose base or adapters cannot be read
+                    notes.append(f"{name} is not available: {error}")
                     continue
                 asked = router.read([question])[0]
                 started = time.perf_counter()
@@ -108,19 +108,22 @@ def _routed(run: Run, settings: Settings, question: str, names: list[StrategyNam
     return found, {seed.id: seed.title for seed in seeds}, notes
 
 
-def _plain(question: str, found: Found, titles: dict[str, str], settings: Settings) -> dict[str, Any]:
+def _plain(question: str, found: Found, titles: dict[str, str], notes: list[str], settings: Settings) -> dict[str, Any]:
     own = found.get(settings.router.strategy, next(iter(found.values())))[0]
     return {
         "question": question, "strategy": own.strategy, "seed": own.seed, "title": titles.get(own.seed or "", "base"),
         "strategies": {name: {"seed": one.seed, "score": one.score, "threshold": one.threshold, "milliseconds": round(took, 3),
                               "scores": one.scores} for name, (one, took) in found.items()},
-        "neighbours": [one.model_dump(mode="json") for one in own.neighbours]}
+        "neighbours": [one.model_dump(mode="json") for one in own.neighbours], "notes": notes}
 
 
 def _show(found: Found, titles: dict[str, str], notes: list[str], settings: Settings, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from rostok.ensemble.prompt import visible
+
+    titles = {seed: visible(title) for seed, title in titles.items()}
     own = found.get(settings.router.strategy, next(iter(found.values())))[0]
     best = list(dict.fromkeys([*list(own.scores)[:_SHOWN], *(next(iter(one.scores), "") for one, _ in found.values())]))
     table = Table("", *found, box=None, pad_edge=False)
@@ -134,9 +137,9 @@ def _show(found: Found, titles: dict[str, str], notes: list[str], settings: Sett
     table.add_row("answers", *("expert" if one.seed is not None else "base" for one, _ in found.values()))
     console.print(table)
     for one in own.neighbours[:3]:
-        console.print(Text(f"  {one.similarity:.2f}  {titles.get(one.seed, one.seed)}, {one.kind}: {one.label}", "dim"))
+        console.print(Text(f"  {one.similarity:.2f}  {titles.get(one.seed, one.seed)}, {one.kind}: {visible(one.label)}", "dim"))
     for note in notes:
-        console.print(Text(f"Note: {note}", "yellow"))
+        console.print(Text(f"Note: {visible(note)}", "yellow"))
     console.print(Text(f"→ {titles.get(own.seed, own.seed) if own.seed is not None else 'base'}", "bold"))
 
 

@@ -181,6 +181,11 @@ class Run:
         found = self._holding()
         return f"'{found['command']}' (process {found['pid']}, since {found['since']})" if found else None
 
+    def holder_pid(self) -> int | None:
+        """The process of whoever is at work on the run; None when nobody on this machine is."""
+        found = self._holding()
+        return int(found["pid"]) if found else None
+
     def interrupt(self) -> None:
         """Send Ctrl-C to whoever is at work on the run."""
         found = self._holding()

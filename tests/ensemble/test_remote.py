@@ -130,6 +130,20 @@ def test_conversations_and_notes(remote: RemoteEnsemble, ensemble: Ensemble) -> 
     assert remote.forget([note]) == 1 and remote.notes() == []
 
 
+def test_letters_that_end_a_line_for_some(remote: RemoteEnsemble, ensemble: Ensemble) -> None:
+    """Prevents: a note or a question with U+2028, U+2029 or U+0085 that breaks every stream and export it stands in."""
+    odd = "The escapement\u2028of my clock\u2029was stolen\u0085in Vienna."
+    note = remote.remember(odd)
+    try:
+        pieces: list[str] = []
+        answer = remote.ask(odd, "odd", pieces.append)
+        assert odd in [one.text for one in answer.memories] and "".join(pieces).strip() == answer.text
+        assert list(remote.conversations.export(["odd"])) == list(ensemble.conversations.export(["odd"]))
+        assert next(iter(remote.conversations.export(["odd"]))).said[0].question == odd
+    finally:
+        remote.forget([note])
+
+
 def test_a_server_that_has_gone(tmp_path: Path, ensemble: Ensemble) -> None:
     """Prevents: a traceback of the HTTP client where a sentence is due."""
     with serving(ensemble) as served:

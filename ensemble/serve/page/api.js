@@ -6,20 +6,30 @@ export class Failure extends Error {
   constructor(status, message) { super(message); this.status = status; }
 }
 
+const kept = () => sessionStorage.getItem(KEPT);  // of this tab, as long as it is open: it may be the key, which stays valid
+
 /** Take the token out of the address, so that it stands in no history and on no screenshot. */
-export function takeToken() {
+export async function takeToken() {
   const parts = new URLSearchParams(location.hash.slice(1));
   const token = parts.get("token");
   if (!token) return;
-  localStorage.setItem(KEPT, token);
   parts.delete("token");
   history.replaceState(null, "", parts.size ? `#${parts}` : location.pathname);
+  if (!kept() || await opens(token)) keepToken(token);  // anybody can make a link with a wrong one
 }
 
-export function keepToken(token) { localStorage.setItem(KEPT, token); }
+export function keepToken(token) { sessionStorage.setItem(KEPT, token); }
+
+async function opens(token) {
+  try {
+    return (await fetch("/api/notes", { headers: { Authorization: `Bearer ${token}` }, credentials: "omit", cache: "no-store" })).ok;
+  } catch {
+    return false;
+  }
+}
 
 async function send(method, path, body, signal) {
-  const headers = { Authorization: `Bearer ${localStorage.getItem(KEPT) ?? ""}` };
+  const headers = { Authorization: `Bearer ${kept() ?? ""}` };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;
   try {

@@ -9,11 +9,10 @@ import * as keys from "./keys.js";
 import * as reading from "./reading.js";
 import * as shelf from "./shelf.js";
 import { state } from "./state.js";
-import { t, translate, turn } from "./texts.js";
+import { settle, t, translate, turn } from "./texts.js";
 import * as why from "./why.js";
 
 async function begin() {
-  api.takeToken();
   translate();
   box.begin();
   $("#lock").addEventListener("submit", async (event) => {
@@ -22,6 +21,7 @@ async function begin() {
     await enter(true);
   });
   listen();
+  await api.takeToken();
   await enter(false);
 }
 
@@ -34,6 +34,7 @@ async function enter(tried) {
     $("#lock-error").textContent = error.status === 401 ? (tried ? t("lock_wrong") : "") : (error.message || t("gone"));
     return;
   }
+  settle(state.run.language);
   $("#lock").hidden = true;
   $("#app").hidden = false;
   drawAll();
@@ -81,7 +82,7 @@ function listen() {
   $("#theme").addEventListener("click", theme);
   $("#language").addEventListener("click", () => { turn(); drawAll(); chat.draw(); shelf.draw(); why.redraw(); });
   document.addEventListener("locked", lock);
-  addEventListener("hashchange", () => { if (location.hash.includes("token=")) { api.takeToken(); enter(false); } });
+  addEventListener("hashchange", () => { if (location.hash.includes("token=")) api.takeToken().then(() => enter(false)); });
   document.addEventListener("forgotten", () => chat.open(state.thread).catch(() => chat.open(null)));
   addEventListener("unhandledrejection", (event) => {
     if (event.reason instanceof api.Failure) {

@@ -21,7 +21,7 @@ export function draw() {
 export async function open(thread, turn) {
   leave();
   edit(null);
-  const one = thread ? await api.get(`/api/conversations/${thread}`) : { id: null, title: "", said: [] };
+  const one = thread ? await api.get(`/api/conversations/${encodeURIComponent(thread)}`) : { id: null, title: "", said: [] };
   Object.assign(state, { thread: one.id, title: one.title, turns: one.said });
   history.replaceState(null, "", one.id ? `#c=${one.id}` : location.pathname);
   why.close();
@@ -115,7 +115,7 @@ async function ask(question, replaces) {
     words.classList.remove("coming");
     const told = error.status ? error.message : t(text.length ? "lost" : "gone");
     item.append(el("p", { class: "problem", role: "alert", text: told }),
-      el("div", { class: "acts" }, button("again", t("retry"), () => { item.previousSibling.remove(); item.remove(); retry(question); })));
+      el("div", { class: "acts" }, button("again", t("retry"), () => { item.previousSibling.remove(); item.remove(); retry(question, replaces); })));
   } finally {
     if (state.busy === mine) state.busy = null;
     buttons();
@@ -123,15 +123,19 @@ async function ask(question, replaces) {
   }
 }
 
-/** What was kept of a broken answer decides whether the question is asked again or its answer made anew. */
-async function retry(question) {
-  const kept = await api.get(`/api/conversations/${state.thread}`).catch(() => null);
-  state.turns = kept?.said ?? [];
+/** Ask again after a failure. What was kept of the broken answer is replaced, and so is the turn that it was to replace. */
+async function retry(question, replaces) {
+  const nothing = { said: [] };
+  const kept = !state.thread ? nothing : await api.get(`/api/conversations/${encodeURIComponent(state.thread)}`)
+    .catch((error) => (error.status === 404 ? nothing : null));
+  let over = replaces;
+  if (kept) {  // else the server still does not answer, as asking will show
+    state.turns = kept.said;
+    over = state.turns.length > 0 && (replaces || state.turns.at(-1).question === question);
+    if (over) state.turns.pop();
+  }
   draw();
-  const there = state.turns.at(-1)?.question === question;
-  if (there) state.turns.pop();
-  draw();
-  await ask(question, there);
+  await ask(question, over);
 }
 
 /** Stop the answer in the making; what was said is kept. */

@@ -55,22 +55,47 @@ export async function notes() {
     event.preventDefault();
     if (text.value.trim()) await api.post("/api/notes", { text: text.value }).then(notes);
   });
-  const erase = el("button", { class: "plain", text: t("forget") }), forget = el("form", { class: "line" }, words, erase);
-  forget.addEventListener("submit", async (event) => {
+  const forget = el("form", { class: "line" }, words, el("button", { class: "plain", text: t("forget_find") })), found = el("div");
+  words.addEventListener("input", () => found.replaceChildren());  // what is shown belongs to the words that were looked for
+  forget.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (!words.value.trim()) return;
-    if (erase.textContent !== t("really")) { erase.textContent = t("really"); setTimeout(() => { erase.textContent = t("forget"); }, 3000); return; }
-    const { forgotten } = await api.post("/api/forget", { what: words.value });
-    await notes();
-    $("#dialog-body").append(el("p", { class: "mark", role: "status", text: t("forgotten", { n: forgotten }) }));
-    document.dispatchEvent(new Event("forgotten"));
+    if (words.value.trim()) doomed(words.value, found);
   });
   dialog(t("notes"), [el("p", { class: "quiet", text: t("notes_text") }), add,
     kept.length ? el("ul", { class: "notes" }, ...kept.map((note) => el("li", {}, el("span", { text: note.text }),
-      el("button", { type: "button", text: t("forget"), on: { click: async () => { await api.post("/api/forget", { what: note.id }); await notes(); } } }))))
+      surely(t("forget"), async () => { await api.post("/api/forget", { what: [note.id] }); await notes(); }))))
       : el("p", { class: "mark", text: t("notes_none") }),
-    el("h3", { text: t("forget_text") }), forget], { slim: true });
+    el("h3", { text: t("forget_text") }), forget, found], { slim: true });
   text.focus();
+}
+
+/** Show what these words would erase; the button below it erases just that, and the words where they stand in titles. */
+async function doomed(what, box) {
+  const seen = await api.post("/api/found", { what }), ids = known(seen);
+  const erase = el("button", { type: "button", class: "plain", text: t("forget_these", { n: ids.length }), on: { click: async () => {
+    if (ids.length) await api.post("/api/forget", { what: ids });
+    if (known(await api.post("/api/found", { what })).length) { await doomed(what, box); return; }  // said meanwhile, and not seen yet
+    const { forgotten } = await api.post("/api/forget", { what });
+    await notes();
+    $("#dialog-body").append(el("p", { class: "mark", role: "status", text: t("forgotten", { n: ids.length + forgotten }) }));
+    document.dispatchEvent(new Event("forgotten"));
+  } } });
+  box.replaceChildren(
+    el("p", { class: "quiet", role: "status", text: t(ids.length ? "forget_found" : "forget_nothing") }),
+    el("ul", { class: "notes" }, ...seen.notes.map((note) => el("li", {}, el("span", { text: note.text }))),
+      ...seen.turns.map(([, turn]) => el("li", {}, el("span", { text: `${turn.question}\n→ ${turn.text}` })))), erase);
+}
+
+const known = (found) => [...found.notes.map((note) => note.id), ...found.turns.map(([, turn]) => turn.id)];
+
+/** A button that asks once more before it does something. */
+function surely(text, does) {
+  const node = el("button", { type: "button", text, on: { click: async () => {
+    if (node.textContent === t("really")) { await does(); return; }
+    node.textContent = t("really");
+    setTimeout(() => { node.textContent = text; }, 3000);
+  } } });
+  return node;
 }
 
 // ── export and report ─────────────────────────────────────────────────────────────────────────────────────────

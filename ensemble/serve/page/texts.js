@@ -34,6 +34,8 @@ const TEXTS = {
     notes_text: "What you ask to be remembered is read again in every conversation, as a quotation. What a model says is never remembered as a fact.",
     notes_add: "Remember", notes_label: "Something to remember", notes_none: "Nothing is remembered yet.", forget: "Forget",
     forget_text: "Forget words that you have said", forget_hint: "words, in any conversation", forgotten: { one: "{n} text erased.", other: "{n} texts erased." },
+    forget_find: "Find", forget_found: "This would be erased for good, whole turns with their answers:",
+    forget_nothing: "No note and no turn holds these words; titles and logs may.", forget_these: { one: "Erase this {n}", other: "Erase these {n}" },
     export_this: "This conversation", export_all: "All conversations", markdown: "Markdown, to read", jsonl: "JSON lines, for programs",
     compare_text: "The base and the nearest experts on the same question. None of this is kept.", compare_what: "Write a question first, or ask one.",
     keys_on: "Keys without Ctrl work while you are not typing",
@@ -78,6 +80,8 @@ const TEXTS = {
     notes_text: "То, что вы просите запомнить, читается снова в каждой беседе, как цитата. Слова модели никогда не запоминаются как факт.",
     notes_add: "Запомнить", notes_label: "Что запомнить", notes_none: "Пока ничего не запомнено.", forget: "Забыть",
     forget_text: "Забыть сказанные вами слова", forget_hint: "слова, в любой беседе", forgotten: { one: "Стёрт {n} текст.", few: "Стёрто {n} текста.", other: "Стёрто {n} текстов." },
+    forget_find: "Найти", forget_found: "Это будет стёрто навсегда, реплики — целиком с ответами:",
+    forget_nothing: "Этих слов нет ни в заметках, ни в репликах; они могут быть в названиях и журналах.", forget_these: { one: "Стереть {n} текст", few: "Стереть {n} текста", other: "Стереть {n} текстов" },
     export_this: "Эта беседа", export_all: "Все беседы", markdown: "Markdown, чтобы читать", jsonl: "JSON lines, для программ",
     compare_text: "Основа и ближайшие эксперты об одном и том же. Ничего из этого не сохраняется.", compare_what: "Сначала напишите или задайте вопрос.",
     keys_on: "Клавиши без Ctrl действуют, пока вы не пишете",
@@ -90,8 +94,14 @@ const TEXTS = {
   },
 };
 
-let language = localStorage.getItem("rostok.language") ?? (navigator.language?.startsWith("ru") ? "ru" : "en");
+const chosen = localStorage.getItem("rostok.language");
+let language = chosen in TEXTS ? chosen : navigator.language?.startsWith("ru") ? "ru" : "en";  // until the run says its own
 export const current = () => language;
+
+/** Take the run's language, unless this person has chosen one. */
+export function settle(wanted) {
+  if (!(localStorage.getItem("rostok.language") in TEXTS) && wanted in TEXTS) language = wanted;
+}
 
 export function turn() {
   language = language === "en" ? "ru" : "en";

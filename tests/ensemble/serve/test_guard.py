@@ -178,6 +178,18 @@ def test_a_slow_body_is_given_up(ensemble: Ensemble) -> None:
         assert b" 408 " in answer.split(b"\r\n")[0]
 
 
+@pytest.mark.parametrize(("request_", "status"), [
+    (b"GET / HTTP/1.1\r\nContent-Length: 50", b"400"), (b"GET /health HTTP/1.1\r\nTransfer-Encoding: chunked", b"400"),
+    (b"POST / HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 50", b"400"),
+    (b"DELETE /api/conversations/x HTTP/1.1\r\nContent-Length: 50", b"401"),
+    (b"POST /api/notes HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 50", b"401")])
+def test_nobody_without_credentials_is_waited_for(ensemble: Ensemble, request_: bytes, status: bytes) -> None:
+    """Prevents: a stranger who holds a request for as long as a body may take, by announcing one and sending nothing."""
+    with serving(ensemble, limits=Limits(seconds=0.3)) as served:
+        answer = served.raw(request_ + b"\r\nHost: localhost\r\n\r\n")
+        assert answer.split(b" ")[1] == status, answer[:200]
+
+
 def test_a_flood_is_told_to_wait(ensemble: Ensemble) -> None:
     """Prevents: one address that takes everything, by requests that are refused too."""
     with serving(ensemble, limits=Limits(rate=0.5, burst=5)) as served:

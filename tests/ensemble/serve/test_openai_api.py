@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import openai
 import pytest
 
+from rostok.engines.protocol import Message, Request
 from rostok.ensemble.conversation import Ensemble
 from rostok.ensemble.serve.limits import Limits
 from rostok.errors import ModelError
@@ -112,13 +113,24 @@ def test_sampling_is_honoured(client: openai.OpenAI) -> None:
     assert client.chat.completions.create(model="base", messages=_users("Hi."), max_tokens=4096).usage.completion_tokens < 400
 
 
-def test_conversations_and_parts(client: openai.OpenAI) -> None:
-    """Prevents: a system message, an earlier turn or text in parts that breaks the answer."""
+def test_conversations_and_parts(client: openai.OpenAI, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a system message, an earlier turn or a part of a text that never reaches the model."""
+    asked, submit = list[Request](), ensemble.engine.submit
+
+    def listening(request: Request, *more: Any, **named: Any) -> Any:
+        asked.append(request)
+        return submit(request, *more, **named)
+
+    monkeypatch.setattr(ensemble.engine, "submit", listening)
     answer = client.chat.completions.create(model="auto", max_tokens=3, messages=[
         {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello."},
         {"role": "assistant", "content": "Hello, who are you?"},
         {"role": "user", "content": [{"type": "text", "text": "What does the"}, {"type": "text", "text": "escapement do?"}]}])
     assert answer.choices[0].message.content
+    system, *turns = asked[-1].messages
+    assert system.role == "system" and system.content.startswith("Be brief.")
+    assert turns == [Message("user", "Hello."), Message("assistant", "Hello, who are you?"),
+                     Message("user", "What does the\nescapement do?")]
 
 
 def test_embeddings(client: openai.OpenAI, ensemble: Ensemble) -> None:
@@ -135,6 +147,24 @@ def test_embeddings(client: openai.OpenAI, ensemble: Ensemble) -> None:
             client.embeddings.create(model="embedder", input=wrong)
 
 
+def test_embeddings_let_others_pass(served: Served, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a batch that holds the embedder, and with it every question, until it is through; a queue around the queue."""
+    places, embed = served.server.desk.answering.places, ensemble.embedder.embed
+    seen = list[tuple[int, int]]()
+
+    def listening(texts: Sequence[str]) -> Any:
+        seen.append((len(texts), places.taken))
+        return embed(texts)
+
+    monkeypatch.setattr(ensemble.embedder, "embed", listening)
+    body = {"model": "embedder", "input": [f"text {number}" for number in range(20)]}
+    found = served.client(token=None).post("/v1/embeddings", json=body).json()["data"]
+    assert seen == [(8, 1), (8, 1), (4, 1)] and [one["index"] for one in found] == list(range(20))
+    assert np.allclose(found[19]["embedding"], embed(["text 19"])[0], atol=1e-5) and places.taken == 0
+    monkeypatch.setattr(places, "count", 0)
+    assert served.client(token=None).post("/v1/embeddings", json=body).status_code == 429
+
+
 @pytest.mark.parametrize(("body", "status", "code", "says"), [
     (_ask(""), 400, None, "empty"), (_ask("  \n"), 400, None, "empty"),
     ({"model": "auto", "messages": []}, 400, None, "messages"), ({"messages": _users("x")}, 400, None, "model"),
@@ -148,6 +178,8 @@ def test_embeddings(client: openai.OpenAI, ensemble: Ensemble) -> None:
     (_ask(stop=["a"] * 17), 400, None, "stop"), (_ask(n=2), 400, "unsupported_parameter", "n"),
     (_ask(tools=[{"type": "function"}]), 400, "unsupported_parameter", "tools"),
     (_ask(response_format={"type": "json_object"}), 400, "unsupported_parameter", "response_format"),
+    (_ask(top_k=40), 400, "unsupported_parameter", "top_k"),
+    (_ask(repeat_last_n=64), 400, "unsupported_parameter", "repeat_last_n"),
     (_ask(temprature=1), 400, "unknown_parameter", "temprature"),
     (_ask("long " * 3000), 400, "context_length_exceeded", "context"),
     ([_ask()], 400, None, "object"), ("text", 400, None, "object"), (b"", 400, None, "JSON"), (b"{", 400, None, "JSON"),
@@ -170,7 +202,8 @@ def test_what_cannot_be_answered_is_refused_by_name(served: Served, body: Any, s
 @pytest.mark.parametrize("more", [
     {"user": "me", "metadata": {"a": "b"}, "store": False}, {"tools": [], "tool_choice": "none", "n": 1},
     {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}}, {"response_format": {"type": "text"}},
-    {"temperature": None, "stop": None, "seed": None, "stream": False, "top_p": None}, {"logprobs": False, "top_k": 40}])
+    {"temperature": None, "stop": None, "seed": None, "stream": False, "top_p": None}, {"logprobs": False},
+    {"top_k": 0, "repeat_last_n": 0}])
 def test_what_asks_for_nothing_is_let_pass(served: Served, more: dict[str, Any]) -> None:
     """Prevents: clients that send all fields with their usual values, and are refused for it."""
     assert _post(served, _ask(**more)).status_code == 200
@@ -237,6 +270,16 @@ def test_notes_are_read_for_their_owner_only(served: Served, ensemble: Ensemble)
         assert [one for one in known if one["trust"] == "note"]
         strange = served.client(token=None).post("/v1/chat/completions", json=body).json()["rostok"]["memories"]
         assert not [one for one in strange if one["trust"] == "note"]
+    finally:
+        ensemble.forget(note)
+
+
+def test_a_stream_is_ascii(served: Served, ensemble: Ensemble) -> None:
+    """Prevents: a line of an event that readers with other ideas of a line's end, Python's among them, cut in two."""
+    note = ensemble.remember("The escapement\u2028of my clock\u0085is of Vienna.")
+    try:
+        answer = served.client().post("/v1/chat/completions", json=_ask("Where is the escapement of my clock from?", stream=True))
+        assert answer.content.isascii() and b"u2028" in answer.content
     finally:
         ensemble.forget(note)
 

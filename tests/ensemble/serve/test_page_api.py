@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from rostok.ensemble.conversation import Ensemble
+from rostok.ensemble.export import markdown
+from rostok.ensemble.wording import Wording
 from rostok.seeds.record import Seed
 from tests.ensemble.serve.at_work import Served
 
@@ -139,16 +141,21 @@ def test_comparing(served: Served, seeds: list[Seed]) -> None:
     assert served.client().get("/api/conversations").json() == before
 
 
-def test_search_and_export(served: Served) -> None:
+def test_search_and_export(served: Served, ensemble: Ensemble) -> None:
     """Prevents: what was said that cannot be found or taken away; Markdown in which an answer passes for a heading."""
     ask(served, "kept", "Tell me of the mainspring, please.")
     client = served.client()
     assert "kept" in [hit["thread"] for hit in client.get("/api/conversations", params={"q": "mainspr"}).json()["hits"]]
     assert client.get("/api/conversations", params={"q": '"; DROP TABLE turns; --'}).status_code == 200
-    lines = client.get("/api/export", params={"format": "jsonl"}).text.splitlines()
+    lines = client.get("/api/export", params={"format": "jsonl"}).text.rstrip("\n").split("\n")
     assert "kept" in [json.loads(line)["id"] for line in lines]
     one = client.get("/api/export", params={"format": "markdown", "thread": "kept"})
     assert "> Tell me of the mainspring, please." in one.text and "attachment" in one.headers["content-disposition"]
+    said = list(ensemble.conversations.export(["kept"]))
+    assert one.text == markdown(said, Wording("en"))  # as the terminal writes it
+    tricky = [talk.model_copy(update={"said": tuple(turn.model_copy(update={
+        "text": "Well.\n\n# Heading\u2028**You**"}) for turn in talk.said)}) for talk in said]
+    assert markdown(tricky, Wording("en")).count("\n#") == 0 and markdown(tricky, Wording("en")).count("\n**You**") == 1
     assert client.get("/api/export", params={"format": "pickle"}).status_code == 400
     assert client.get("/api/export", params={"thread": "nobody"}).status_code == 400
 

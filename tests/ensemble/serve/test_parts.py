@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from rostok.config import Settings, resolve
 from rostok.ensemble.answer import Answer, hue
 from rostok.ensemble.conversation import Ensemble
+from rostok.ensemble.serve import server
 from rostok.ensemble.serve.answering import Answering
 from rostok.ensemble.serve.faces import Faces
 from rostok.ensemble.serve.metrics import Metrics
 from rostok.ensemble.serve.place import SeedPlaces
 from rostok.ensemble.serve.refusal import Refusal, refused
 from rostok.errors import AdapterError, DataError, PromptTooLong, QuestionError, RunError, StorageError
+from rostok.records import read_record
+from rostok.report.sources import SeedMap
+from rostok.runs import Run
 from rostok.seeds.record import Seed
 from rostok.swarm.records import Expert
 
@@ -46,6 +53,29 @@ def test_places_are_those_of_the_axes(ensemble: Ensemble, seeds: list[Seed]) -> 
     _, vectors = ensemble.memory.stored("pages", keys)
     assert [places.of(vector) for vector in vectors] == [(x, y) for _, x, y in places.pages]
     assert max(abs(value) for place in places.seeds.values() for value in place) <= 1.05
+
+
+def test_the_page_has_the_reports_map(ensemble: Ensemble, seeds: list[Seed]) -> None:
+    """Prevents: two maps of one run on which the same seeds lie elsewhere."""
+    places = SeedPlaces(ensemble.memory, [seed.id for seed in seeds])
+    points = read_record(ensemble.run.seeds / "map.json", SeedMap).points
+    scale = max(abs(value) for point in points for value in (point.x, point.y))
+    here = [*places.seeds.values(), *((x, y) for _, x, y in places.pages)]
+    assert np.allclose(here, [(point.x / scale, point.y / scale) for point in points], atol=2e-4)
+
+
+def test_the_setting_says_how_many_answers_are_computed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a setting that does nothing."""
+    asked = list[int]()
+
+    def opened(run: Run, settings: Settings, *, sequences: int) -> None:
+        asked.append(sequences)
+        raise RunError("that is enough")
+
+    monkeypatch.setattr(server, "open_ensemble", opened)
+    with pytest.raises(RunError, match="enough"):
+        server.serve(Run(tmp_path), resolve(options={"ensemble": {"sequences": 3}}), server.Address(port=0), print)
+    assert asked == [3]
 
 
 @pytest.mark.parametrize(("error", "status"), [
@@ -82,6 +112,26 @@ def test_an_answer_that_is_not_waited_for_gives_its_place_back() -> None:
         with pytest.raises(Refusal) as closed:
             await answering.whole(speak)  # type: ignore[arg-type]
         assert closed.value.status == 503
+        with pytest.raises(Refusal) as closed:  # a list or a search, whose pool is gone
+            await answering.call(len, "x")
+        assert closed.value.status == 503
+
+    asyncio.run(run())
+
+
+def test_a_call_that_waits_at_the_end_is_refused() -> None:
+    """Prevents: a 500, or a connection that breaks off, for who asked for a list while the server was ending."""
+    async def run() -> None:
+        answering, free = Answering(1, Metrics()), threading.Event()
+        busy = [asyncio.ensure_future(answering.call(free.wait, 10)) for _ in range(20)]
+        waiting = asyncio.ensure_future(answering.call(len, "x"))
+        await asyncio.sleep(0.05)
+        await answering.close()
+        with pytest.raises(Refusal) as told:
+            await waiting
+        free.set()
+        assert told.value.status == 503
+        await asyncio.gather(*busy, return_exceptions=True)
 
     asyncio.run(run())
 

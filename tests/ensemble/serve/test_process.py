@@ -10,9 +10,11 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx2
@@ -21,6 +23,7 @@ import pytest
 from rostok.ensemble.answer import Answer
 from rostok.ensemble.remote import RemoteEnsemble, connect
 from rostok.ensemble.serving import Serving, serving_file
+from rostok.ensemble.talker import server_of
 from rostok.ensemble.threads import open_conversations
 from rostok.records import read_record
 from rostok.runs import Run
@@ -129,6 +132,32 @@ def test_a_file_of_a_server_that_is_gone(ready: Run) -> None:
     serving_file(ready).write_text("{", encoding="utf-8")
     with connect(ready) as nobody:
         assert nobody is None
+
+
+def test_a_stranger_at_the_port_of_a_server_that_is_gone(ready: Run) -> None:
+    """Prevents: questions and notes that go to whoever listens where a killed server did."""
+    heard = list[str]()
+
+    class Stranger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Stranger) as listening:
+        thread = threading.Thread(target=listening.serve_forever, daemon=True)
+        thread.start()
+        left = Serving(address=f"http://127.0.0.1:{listening.server_port}", token="t", pid=os.getpid() + 1)
+        serving_file(ready).write_text(left.line(), encoding="utf-8")
+        try:
+            with server_of(ready) as nobody:
+                assert nobody is None
+            with ready.held("rostok night"), server_of(ready) as nobody:
+                assert nobody is None
+        finally:
+            listening.shutdown()
+            thread.join()
+    assert heard == []
 
 
 @pytest.fixture(autouse=True)
