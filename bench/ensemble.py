@@ -169,8 +169,12 @@ def speeds(bench: Bench, systems: Sequence[System]) -> dict[str, tuple[float, fl
         question = f"{questions(seed, 1)[2][0]} Tell me all that you know about it."
         for system in systems:
             told: list[float] = []
+
+            def note(_: str, told: list[float] = told) -> None:
+                told.append(time.perf_counter())
+
             started = time.perf_counter()
-            said = answer(bench, system, question, seed.id, LONG, lambda _, told=told: told.append(time.perf_counter()))
+            said = answer(bench, system, question, seed.id, LONG, note)
             if told:
                 firsts[system.name].append((told[0] - started) * 1000)
                 drawn[system.name].append((said.tokens - 1, told[-1] - told[0]))

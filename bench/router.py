@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -223,7 +224,7 @@ def compared(run: Run, settings: Settings, seeds: Sequence[Seed], memory: Memory
             continue
         router = calibrated(Router(memory, settings.router, 0.0, open_strategy(name, material)), material)
         some = [_thinned(kind, 120) for kind in kinds] if name == "arrow" else kinds  # a pass through the base for each
-        figures = shares(lambda question, router=router: router.decide(question).seed, some)
+        figures = shares(partial(_sent_to, router), some)
         figures["p50_ms"], figures["p99_ms"] = latency(router, seeds)
         found[name] = {**figures, "threshold": router.threshold}
         _tell(name, found[name])
@@ -231,9 +232,13 @@ def compared(run: Run, settings: Settings, seeds: Sequence[Seed], memory: Memory
     found["best_single"] = shares(lambda _: best, kinds)
     owner = {id(question): right for kind in kinds for question, right in zip(kind.questions, kind.right, strict=True)}
     found["oracle"] = shares(lambda question: owner[id(question)], kinds)
-    for name in ("best_single", "oracle"):
-        _tell(name, found[name])
+    for known in ("best_single", "oracle"):
+        _tell(known, found[known])
     return found
+
+
+def _sent_to(router: Router, question: Question) -> str | None:
+    return router.decide(question).seed
 
 
 def _thinned(kind: Asked, most: int) -> Asked:
