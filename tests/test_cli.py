@@ -155,7 +155,8 @@ def test_the_agents_graph_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
 def failing_night(folder: Path, body: str) -> subprocess.Popen[str]:
     """`rostok night` in which the stages are replaced by `body`."""
     code = textwrap.dedent("""
-        import sys, types
+        import signal, sys, types
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite begun in the background hands on that it is ignored
         stages = types.ModuleType("rostok.night")
         def night(run, settings, watch, console, until):
             watch.start("corpora", 10, "pages")
