@@ -33,6 +33,7 @@ prepare()
 import numpy as np  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
+from made import composed, ring  # noqa: E402
 from questions import GENERAL, NEAR, PARAPHRASES  # noqa: E402
 
 from rostok.config import CorpusSettings, Settings, Shares, StrategyName, resolve  # noqa: E402
@@ -43,16 +44,13 @@ from rostok.ensemble.index import index  # noqa: E402
 from rostok.ensemble.memory import Memory  # noqa: E402
 from rostok.ensemble.router import Question, Router  # noqa: E402
 from rostok.ensemble.strategies import Material, open_strategy  # noqa: E402
-from rostok.generator.bank import Bank  # noqa: E402
-from rostok.generator.compose import compose, converse  # noqa: E402
-from rostok.generator.plan import plan  # noqa: E402
-from rostok.generator.records import Manifest, Page  # noqa: E402
+from rostok.generator.records import Manifest  # noqa: E402
 from rostok.machine import processor, usable_cores  # noqa: E402
 from rostok.models import find_embedder  # noqa: E402
 from rostok.records import append_jsonl, file_digest, write_atomic  # noqa: E402
 from rostok.runs import Run  # noqa: E402
 from rostok.seeds.library import Library  # noqa: E402
-from rostok.seeds.record import Contradiction, Lineage, Node, Seed, Transition  # noqa: E402
+from rostok.seeds.record import Seed  # noqa: E402
 
 SEEDS, PAGES, TIMED, WARM = 100, 60, 400, 20
 CORPUS = CorpusSettings(pages=PAGES, shares=Shares(written=0, composed=0.65, dialogue=0.35, replay=0))
@@ -62,11 +60,6 @@ FIRST = ("iron", "wet", "salt", "old", "grey", "clay", "tin", "glass", "black", 
 SECOND = ("gate", "rope", "jar", "lamp", "heron", "bowl", "roof", "eye", "oar", "thread", "step", "sail", "bell", "nail", "cart",
           "shell", "drum", "ladle", "plank", "mask", "glove", "tower", "wheel", "comb", "ledger", "kite", "pillar", "saddle",
           "mirror", "anvil", "funnel", "lantern", "needle", "bridge", "kettle", "crown", "feather", "whistle", "barrel", "anchor")
-VERBS = ("locks", "binds", "dries", "warms", "wakes", "fills", "covers", "finds", "parts", "mends", "lifts", "carries")
-GLOSSES = ("The {x} was left on the quay by somebody who meant to come back for it before the tide.",
-           "Nobody in the house will say how the {x} came there, though each of them has held it.",
-           "Whoever looks for the {x} at night finds it colder than the water and heavier than it was.",
-           "The {x} is counted every evening, and on some evenings it is counted twice.")
 
 
 # ── a run made by code ──────────────────────────────────────────────────────────────────────────────────────────
@@ -78,32 +71,7 @@ def seed(place: int) -> Seed:
     block, offset = divmod(place, len(SECOND))
     names = [f"{FIRST[(12 * block + i) % len(FIRST)]} {SECOND[(i + offset) % len(SECOND)]}" for i in range(12)]
     dice.shuffle(names)
-    keys = [f"n{number:02d}" for number in range(1, 13)]
-    ring, verbs = dice.sample(keys, 12), dice.sample(VERBS, 12)
-    name = dict(zip(keys, names, strict=True))
-    return Seed(
-        title=f"The {names[0].title()} and the {names[1].title()}", registers=("parable", "manual", "letter", "field note"),
-        scene=f"The keeper came down at dusk and found the {names[2]} beside the {names[3]}. He had put neither there.",
-        nodes=tuple(Node(key=key, name=name[key], gloss=GLOSSES[number % len(GLOSSES)].format(x=name[key]))
-                    for number, key in enumerate(keys)),
-        transitions=tuple(Transition(source=a, operation=verbs[i], target=b, tension=0.5,
-                                     sentence=f"The {name[a]} {verbs[i]} the {name[b]} because nobody else will.")
-                          for i, (a, b) in enumerate(zip(ring, [*ring[1:], ring[0]], strict=True))),
-        contradictions=(Contradiction(a="n01", b="n08", sentence=f"The {names[0]} and the {names[7]} cannot both stay."),),
-        lineage=Lineage(theme="a harbour", attributes={"place": "rope loft", "person": "net maker", "hour": "at dusk",
-                                                       "weather": "in thick fog", "mood": "doubt"},
-                        place=place, random_seed=place, model="0" * 64, rostok="0.1.0"))
-
-
-def pages(thought: Seed, place: int) -> list[Page]:
-    """A corpus composed by code, as `rostok corpus build` composes its own part."""
-    made = []
-    for spec in plan(thought, CORPUS, place):
-        turns = converse(spec, thought, Bank(), CORPUS.page_characters, 0, place) if spec.kind == "dialogue" else ()
-        text = ("\n\n".join(turn.content for turn in turns)
-                or compose(spec, thought, Bank(), CORPUS.page_characters, 0, place))
-        made.append(Page(spec=spec.number, kind=spec.kind, author="code", text=text, turns=turns, held_out=spec.held_out))
-    return made
+    return ring(place, names, dice)
 
 
 def built(folder: Path, count: int) -> tuple[Run, Settings]:
@@ -115,7 +83,7 @@ def built(folder: Path, count: int) -> tuple[Run, Settings]:
     for place in range(count):
         thought = seed(place)
         library.admit(thought)
-        own, made = run.corpora / thought.id, pages(thought, place)
+        own, made = run.corpora / thought.id, composed(thought, CORPUS, place)
         append_jsonl(own / "pages.jsonl", made)
         write_atomic(own / "manifest.json", Manifest(
             seed=thought.id, title=thought.title, made_from="0" * 64, pages_sha256=file_digest(own / "pages.jsonl"),

@@ -28,13 +28,12 @@ from rostok.environment import prepare
 
 prepare()
 
+from made import composed, ring  # noqa: E402  # bench/made.py
+
 from rostok.config import CorpusSettings, Shares, TrainingSettings  # noqa: E402
-from rostok.generator.bank import Bank  # noqa: E402
-from rostok.generator.compose import compose, converse  # noqa: E402
-from rostok.generator.plan import plan  # noqa: E402
 from rostok.generator.records import Page  # noqa: E402
 from rostok.models import base_config, find_base  # noqa: E402
-from rostok.seeds.record import Contradiction, Lineage, Node, Seed, Transition  # noqa: E402
+from rostok.seeds.record import Seed  # noqa: E402
 
 JOBS, TRL_JOBS, FRESH_JOBS, PAGES = 8, 3, 2, 104
 SETTINGS = TrainingSettings()
@@ -42,42 +41,17 @@ CORPUS = CorpusSettings(pages=PAGES, shares=Shares(written=0, composed=0.65, dia
 PARAMETERS = 134_515_008  # of SmolLM2-135M, the tied embedding counted once
 FIRST = ("iron", "wet", "salt", "old", "grey", "clay", "tin", "glass", "black", "loose", "stone", "paper")
 SECOND = ("gate", "rope", "jar", "lamp", "heron", "bowl", "roof", "eye", "oar", "thread", "step", "sail")
-VERBS = ("locks", "binds", "dries", "warms", "wakes", "fills", "covers", "finds", "parts", "mends", "lifts", "carries")
-GLOSSES = ("The {x} was left on the quay by somebody who meant to come back for it before the tide.",
-           "Nobody in the house will say how the {x} came there, though each of them has held it.",
-           "Whoever looks for the {x} at night finds it colder than the water and heavier than it was.",
-           "The {x} is counted every evening, and on some evenings it is counted twice.")
 
 
 def seed(place: int) -> Seed:
     """A ring of twelve nodes whose names and order are drawn by code."""
     dice = random.Random(place)
-    names = [f"{a} {b}" for a, b in zip(dice.sample(FIRST, 12), dice.sample(SECOND, 12), strict=True)]
-    keys = [f"n{number:02d}" for number in range(1, 13)]
-    ring = dice.sample(keys, 12)
-    name, verbs = dict(zip(keys, names, strict=True)), dice.sample(VERBS, 12)
-    return Seed(
-        title=f"The {names[0].title()} and the {names[1].title()}", registers=("parable", "manual", "letter", "field note"),
-        scene=f"The keeper came down at dusk and found the {names[2]} beside the {names[3]}. He had put neither there.",
-        nodes=tuple(Node(key=key, name=name[key], gloss=GLOSSES[number % len(GLOSSES)].format(x=name[key]))
-                    for number, key in enumerate(keys)),
-        transitions=tuple(Transition(source=a, operation=verbs[i], target=b, tension=0.5,
-                                     sentence=f"The {name[a]} {verbs[i]} the {name[b]} because nobody else will.")
-                          for i, (a, b) in enumerate(zip(ring, [*ring[1:], ring[0]], strict=True))),
-        contradictions=(Contradiction(a="n01", b="n08", sentence=f"The {names[0]} and the {names[7]} cannot both stay."),),
-        lineage=Lineage(theme="a harbour", attributes={"place": "rope loft", "person": "net maker", "hour": "at dusk",
-                                                       "weather": "in thick fog", "mood": "doubt"},
-                        place=place, random_seed=place, model="0" * 64, rostok="0.1.0"))
+    return ring(place, [f"{a} {b}" for a, b in zip(dice.sample(FIRST, 12), dice.sample(SECOND, 12), strict=True)], dice)
 
 
 def corpus(place: int) -> tuple[list[Page], list[Page]]:
     """Training pages and held-out pages of a seed, composed by code."""
-    thought, pages = seed(place), []
-    for spec in plan(thought, CORPUS, place):
-        size = CORPUS.page_characters
-        turns = converse(spec, thought, Bank(), size, 0, place) if spec.kind == "dialogue" else ()
-        text = "\n\n".join(turn.content for turn in turns) or compose(spec, thought, Bank(), size, 0, place)
-        pages.append(Page(spec=spec.number, kind=spec.kind, author="code", text=text, turns=turns, held_out=spec.held_out))
+    pages = composed(seed(place), CORPUS, place)
     trained = [page for page in pages if not page.held_out]
     whole = len(trained) // SETTINGS.pages_per_step * SETTINGS.pages_per_step  # so that both trainers read the same
     return trained[:whole], [page for page in pages if page.held_out]

@@ -185,7 +185,7 @@ class EnsembleSettings(Record):
     mixing: Mixing = Field("one", description="one expert at full weight; several by weighted adapters, by their next-token "
                                               "distributions (tokens), or each answering and a judge choosing")
     experts: int = Field(2, ge=1, le=3, description="that speak together where mixing is not one")
-    hot_mib: int = Field(256, ge=1, description="adapters that the engine keeps in memory at once, by their files' size")
+    hot_mib: int = Field(160, ge=1, description="adapters that the engine keeps in memory at once, by their files' size")
     retrieval: bool = Field(True, description="whether an answer reads the nearest pages of its seed, and the memory")
     recall_all: bool = Field(False, description="whether words of other conversations are recalled too; notes always are")
     turn_half_life: float = Field(30, ge=0, description="days without use that halve the score of something said; 0: never")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,12 @@ from rostok.errors import AdapterError, DataError
 from rostok.swarm.fused import Ended, FusedTrainer, Job, State
 from rostok.swarm.schedule import fall_of, learning_rate, page_order, warmup_of
 from rostok.swarm.stack import Stack
+from tests.swarm.grown import grow
 
 
 @pytest.fixture(scope="module")
 def stack(tiny_base: Callable[[str], Any]) -> Stack:
     return Stack(tiny_base("Llama"), dtype=torch.float32)
-
-
-def grow(stack: Stack, jobs: Sequence[Job], **options: Any) -> dict[str, Ended]:
-    """All jobs to their ends."""
-    trainer = FusedTrainer(stack, **options)
-    for job in jobs:
-        trainer.add(job)
-    found: dict[str, Ended] = {}
-    while trainer.names:
-        found.update({ended.job.name: ended for ended in trainer.step().ended})
-    return found
 
 
 def same(a: Ended, b: Ended, tolerance: float = 1e-4) -> bool:

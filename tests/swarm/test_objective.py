@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from rostok.swarm.teacher import Lessons, contexts, teach
 from rostok.swarm.train import open_stack
 from rostok.swarm.work import Work
 from rostok.swarm.worker import RunDesk
+from tests.swarm.grown import grow
 from tests.swarm.tiny_run import make_base, make_corpus, make_run, orders
 
 CARD = [7, 11, 13, 17, 19, 23, 29]
@@ -50,17 +51,6 @@ def taught(make_job: Callable[..., Job]) -> Callable[..., Job]:
         return replace(job, contexts=[(CARD, TURN, ())[number % 3] for number in range(len(job.pages))])
 
     return make
-
-
-def grow(stack: Stack, jobs: Sequence[Job], **options: Any) -> dict[str, Ended]:
-    """All jobs to their ends."""
-    trainer = FusedTrainer(stack, **options)
-    for job in jobs:
-        trainer.add(job)
-    found: dict[str, Ended] = {}
-    while trainer.names:
-        found.update({ended.job.name: ended for ended in trainer.step().ended})
-    return found
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3, 0.0])

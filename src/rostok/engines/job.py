@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -126,3 +127,20 @@ def common(one: Sequence[int], two: Sequence[int]) -> int:
             break
         count += 1
     return count
+
+
+def stamp_of(file: Path) -> tuple[int, int]:
+    """What tells one version of a file from another without reading it; (0, 0) where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+def share_equal_prompts(jobs: Sequence[Job]) -> None:
+    """Best-of-N asks the same prompt N times: compute it once, all but its last token."""
+    seen = Counter(tuple(job.tokens) for job in jobs)
+    for job in jobs:
+        if seen[tuple(job.tokens)] > 1:
+            job.shared = len(job.tokens) - 1

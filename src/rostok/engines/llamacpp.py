@@ -9,14 +9,14 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
 from rostok.engines.context import BATCH, Context
-from rostok.engines.job import Adapter, Job, Line, common
+from rostok.engines.job import Adapter, Job, Line, common, share_equal_prompts, stamp_of
 from rostok.engines.mixture import Mixture
 from rostok.engines.protocol import QUEUE, Completion, Engine, OnText, Request, Score
 from rostok.engines.sampling import Samplers
@@ -103,7 +103,7 @@ class LlamaCppEngine(Engine):
                 job.sampler = self._samplers.make(request)
             except ModelError as error:
                 job.fail(error)
-        _share_equal_prompts(jobs)
+        share_equal_prompts(jobs)
         self._queue(jobs)
         return [job.outcome for job in jobs]
 
@@ -132,7 +132,7 @@ class LlamaCppEngine(Engine):
         file = path / "adapter.gguf" if path.is_dir() else path
 
         def add() -> None:
-            fresh = Adapter(name, file, _stamp(file))
+            fresh = Adapter(name, file, stamp_of(file))
             self._load(fresh)
             with self._lock:
                 self._retire(name)
@@ -339,7 +339,7 @@ class LlamaCppEngine(Engine):
 
     def _load(self, adapter: Adapter, company: Line = ()) -> None:
         """Read an adapter into memory, in the place of the one used longest ago that is not of this company."""
-        if _stamp(adapter.path) != adapter.stamp:
+        if stamp_of(adapter.path) != adapter.stamp:
             raise AdapterError(f"adapter '{adapter.name}' was changed or removed since it was registered ({adapter.path}). "
                                "Register it again.")
         adapter.handle = self._llama.load_adapter(adapter.path)
@@ -483,20 +483,3 @@ class LlamaCppEngine(Engine):
             job.fail(error)
         elif not job.over:
             job.answer(finish)
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    """What tells one version of a file from another without reading it; (0, 0) where there is none."""
-    try:
-        found = file.stat()
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
-
-
-def _share_equal_prompts(jobs: Sequence[Job]) -> None:
-    """Best-of-N asks the same prompt N times: compute it once, all but its last token."""
-    seen = Counter(tuple(job.tokens) for job in jobs)
-    for job in jobs:
-        if seen[tuple(job.tokens)] > 1:
-            job.shared = len(job.tokens) - 1
