@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,10 @@ from rostok.swarm.adapter_gguf import export_adapter
 
 GREEDY = Sampling(max_tokens=16, temperature=0, dry=0)
 LONG = Sampling(max_tokens=300, temperature=0, dry=0)
+FIRST = Sampling(max_tokens=1, temperature=0, dry=0)
 QUESTION = "What does the lamp lead to?"
+BEGINNINGS = (QUESTION, "Who is there?", "Is it late?", "Name a colour.", "How far is the moon?", "What is bread made of?",
+              "Write one word.", "Where do rivers end?", "Tell me a secret.", "Count to three.")
 TITLES = {"a": "Anna", "b": "Bruno", "again": "Anna again", "gone": "Greta"}
 BASE = {"model_type": "llama", "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576,
         "tie_word_embeddings": True}
@@ -58,8 +62,8 @@ def to(seed: str | None, **scores: float) -> Route:
     return Route(seed=seed, score=0.9, threshold=0.5, scores=scores or ({seed: 1.0} if seed else {}), neighbours=())
 
 
-def alone(engine: Engine, adapter: str | None, sampling: Sampling = GREEDY) -> str:
-    return engine.submit(Request((Message("user", QUESTION),), sampling, adapter=adapter)).result(60).text.strip()
+def alone(engine: Engine, adapter: str | None, sampling: Sampling = GREEDY, question: str = QUESTION) -> str:
+    return engine.submit(Request((Message("user", question),), sampling, adapter=adapter)).result(60).text.strip()
 
 
 # ── who speaks ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,16 +133,17 @@ def test_tokens_mix_distributions(speaker: Speaker, engine: LlamaCppEngine) -> N
     single = speaker.speak(QUESTION, to("a"), sampling=GREEDY)
     assert same.text == single.text and same.experts == ("a", "again")
     assert (same.tokens, same.prompt_tokens) == (2 * single.tokens, 2 * single.prompt_tokens)  # as costly as it is
-    first = Sampling(max_tokens=1, temperature=0, dry=0)
-    likely = {}
-    for name in ("a", "b"):
-        scored = engine.score(engine.prompt(Request((Message("user", QUESTION),))), ["The", "It", "A", "I"], adapter=name)
-        likely[name] = [2.718281828 ** one.nats for one in scored]
-    mixed = [0.5 * a + 0.5 * b for a, b in zip(likely["a"], likely["b"], strict=True)]
-    voices = (("a", 0.5), ("b", 0.5))
-    drawn = engine.submit(Request((Message("user", QUESTION),), first, voices=voices)).result(60).text
-    others = {alone(engine, "a", first), alone(engine, "b", first)}
-    assert drawn in others or drawn == ["The", "It", "A", "I"][max(range(4), key=lambda k: mixed[k])]
+    # Two voices that begin with different words: the heavier one's word is drawn just above the weight at which the mean of
+    # the probabilities is even, and the other's just below. A mean of logits is even elsewhere; a voice alone never changes.
+    asked, (one, two) = next((question, words) for question in BEGINNINGS
+                             if len(set(words := tuple(alone(engine, name, FIRST, question) for name in ("a", "b")))) == 2)
+    chances = {name: [math.exp(score.nats) for score in engine.score(
+        engine.prompt(Request((Message("user", asked),))), [one, two], adapter=name)] for name in ("a", "b")}
+    lead, lag = chances["a"][0] - chances["a"][1], chances["b"][1] - chances["b"][0]
+    even = lag / (lead + lag)
+    for weight, word in ((even + 0.03, one), (even - 0.03, two)):
+        voices = (("a", weight), ("b", 1 - weight))
+        assert engine.submit(Request((Message("user", asked),), FIRST, voices=voices)).result(60).text.strip() == word
     sure = engine.submit(Request((Message("user", QUESTION),), GREEDY, voices=(("b", 1.0), (None, 0.0)))).result(60)
     assert sure.text.strip() == alone(engine, "b")
 
