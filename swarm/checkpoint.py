@@ -107,15 +107,7 @@ def store(folder: Path, parcel: Parcel) -> None:
     for name, content in parcel.files.items():
         write_atomic(folder / name, content)
     write_atomic(folder / parcel.marker[0], parcel.marker[1])
-    marks = _marks(folder)
-    old = marks if parcel.marker[0] == FINISHED else marks[_KEPT:]
-    with writing(folder):
-        for mark in old:
-            mark.unlink(missing_ok=True)  # the marker first, so that no marker is left without its tensors
-        known = {mark.stem for mark in marks if mark not in old}
-        for tensors in folder.glob("checkpoint-*.safetensors"):
-            if tensors.stem not in known:
-                tensors.unlink(missing_ok=True)
+    _keep_only(folder, 0 if parcel.marker[0] == FINISHED else _KEPT)
 
 
 def latest(folder: Path, made_from: str, tell: Callable[[str], None] = lambda text: None) -> State | None:
@@ -149,11 +141,15 @@ def trained(folder: Path, made_from: str) -> Finished | None:
     return mark if (folder / "adapter_config.json").is_file() else None
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a kill left of a write that was not finished. Only for whoever holds the job."""
+def sweep(folder: Path, *, done: bool = False) -> None:
+    """Remove what a kill left of a write that was not finished, and beside an adapter that is done its checkpoints, which go
+    after the marker is there. Only for whoever holds the job.
+    """
     with writing(folder):
         for path in folder.glob(".*"):
             path.unlink(missing_ok=True)
+    if done:
+        _keep_only(folder, 0)
 
 
 def discard(folder: Path) -> None:
@@ -163,6 +159,18 @@ def discard(folder: Path) -> None:
             rubbish = folder.with_name(f".{folder.name}.{os.getpid()}")
             os.replace(folder, rubbish)
             shutil.rmtree(rubbish)
+
+
+def _keep_only(folder: Path, count: int) -> None:
+    """Remove all checkpoints but the newest so many."""
+    marks = _marks(folder)
+    with writing(folder):
+        for mark in marks[count:]:
+            mark.unlink(missing_ok=True)  # the marker first, so that no marker is left without its tensors
+        known = {mark.stem for mark in marks[:count]}
+        for tensors in folder.glob("checkpoint-*.safetensors"):
+            if tensors.stem not in known:
+                tensors.unlink(missing_ok=True)
 
 
 def _marks(folder: Path) -> list[Path]:

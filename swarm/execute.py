@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from rostok.config import Settings
 from rostok.runs import Run
-from rostok.swarm.checkpoint import trained
+from rostok.swarm.checkpoint import sweep, trained
 from rostok.swarm.deadline import Deadline
 from rostok.swarm.jobs import JobTable, Order
 from rostok.swarm.messages import Plan
@@ -50,7 +50,10 @@ def execute(run: Run, orders: Sequence[Order], grown: Collection[str], settings:
 def reconcile(run: Run, table: JobTable, grown: Collection[str]) -> None:
     """Bring the table in line with the files, after a kill of whoever wrote it, or after somebody deleted an expert."""
     for row in table.rows():
-        done = row.name in grown or trained(run.part(row.name), row.made_from) is not None
+        part = run.part(row.name)
+        done = row.name in grown or trained(part, row.made_from) is not None
+        if done and part.is_dir():
+            sweep(part, done=True)
         if row.state == "running":
             table.found(row.name, done, "its files were complete" if done else "the schedule was ended while it ran")
         elif done != (row.state == "done") and (done or row.state == "done"):

@@ -94,6 +94,14 @@ def test_leftovers_of_a_kill_are_swept(part: Path) -> None:
     assert len(list(part.iterdir())) == 4
 
 
+def test_checkpoints_beside_a_finished_adapter_are_swept(part: Path) -> None:
+    """Prevents: 60 MB of checkpoints in an expert's folder for ever, when the kill fell between its marker and their removal."""
+    (part / "finished.json").write_text("{}")
+    (part / "adapter_model.safetensors").write_bytes(b"adapter")
+    sweep(part, done=True)
+    assert sorted(path.name for path in part.iterdir()) == ["adapter_model.safetensors", "finished.json"]
+
+
 def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     """Prevents: a full disk that costs the checkpoint that was there."""
     blocked = tmp_path / "blocked"
