@@ -1,134 +1,86 @@
 """Questions for measuring a router: paraphrases that no page uses, and questions that belong to no seed.
 
-`GENERAL` is far from every seed of the run that it was written beside; `NEAR` is about the things such seeds are made of (a
-harbour, its goods, its people), with answers that no seed holds. Both are disjoint from what calibrates the router
-(rostok.ensemble.elsewhere, rostok.generator.general), which a test compares.
+`GENERAL` is far from what seeds are made of; `NEAR` is about such things (a harbour, its goods, crafts and people), with
+answers that no seed holds. Nothing in the router was chosen by its scores on these: what was, was chosen on those of
+`questions_known`. All are disjoint from what calibrates the router (rostok.ensemble.elsewhere, rostok.generator.general),
+which a test compares. Whoever tunes the router on these writes new ones.
 """
 
 from __future__ import annotations
 
-# What follows the {x}? As in rostok.swarm.probes, further away from how pages speak.
+# What follows the {x}?
 PARAPHRASES = (
-    "Which item succeeds the {x}?",
-    "I have just seen the {x}. What should I expect to see afterwards?",
-    "Suppose the {x} is finished. Who takes its seat?",
-    "My journey has brought me as far as the {x}. Where will I arrive?",
-    "Could you tell me what people find once they are through with the {x}?",
-    "hey, quick one: {x}, and afterwards?",
-    "Somebody mentioned the {x} to me yesterday. What ought I to watch out for now?",
-    "What would be the most natural continuation of a story that has got to the {x}?",
-    "In your account of things, which object is set immediately behind the {x}?",
-    "Help me remember: we talked about the {x}, and there was something it hands over to.",
-    "Now that the {x} is out of the way, with what do we continue?",
-    "Is there anything you know of that regularly shows up as soon as the {x} disappears?",
-    "the {x} - whats the one thing it ends up as",
-    "Explain to a stranger where somebody ends up who sets out from the {x}.",
-    "Draw an arrow from the {x}. At which thing does its tip arrive?",
-    "Whose moment has come when that of the {x} is past?",
+    "Say I have dealt with the {x}; what do I turn to?",
+    "Which neighbour does the {x} have on the far side?",
+    "I lost the thread at the {x}. Could you pick it up for me?",
+    "What is it that the {x} hands its work on to?",
+    "Once I am done looking at the {x}, at what should I look?",
+    "ok so the {x}... and what's up next",
+    "Tell my friend what he will run into once he has left the {x}.",
+    "The {x} makes room for something. For what?",
+    "In which thing does the {x} result?",
+    "We stopped at the {x} last week; where do we pick up today?",
+    "If somebody removes the {x}, what stands first in line?",
+    "Name whatever it is that the {x} sets in motion.",
+    "Can you continue the sequence from the {x} on by one item?",
+    "What did people see the minute the {x} was out of sight?",
+    "Suppose you were the {x}: to whom would you give the key?",
+    "What stands one place further along than the {x}?",
 )
 
 GENERAL = tuple("""
-How do I reset my router password?|What is the boiling point of nitrogen?|Who directed the film Casablanca?
-How many players are on a rugby team?|What is the square root of 144?|Can you explain how blockchain works?
-What does the French word bonjour mean?|How do I convert miles to kilometres?|What is the plot of Hamlet?
-Who discovered penicillin?|How long should I boil pasta?|What is the difference between a virus and a bacterium?
-How do I sort a list in Python?|What is a mortgage?|When did the Second World War end?
-How do I remove a coffee stain from a shirt?
-What are the symptoms of the flu?|Who is the author of Don Quixote?|What is the tallest mountain in Africa?
-How does a microwave oven heat food?|What is the meaning of the word ubiquitous?|Recommend a stretching routine for runners.
-What is compound interest?|How do I change the language of my phone?|What is the currency of Brazil?
-Why do we have time zones?|What is the Pythagorean theorem?|How do I make guacamole?|Who was Cleopatra?
-What is machine learning?|How do I write a cover letter?|What does a project manager do?|How many bones does a human have?
-What is the chemical symbol for potassium?|What is the plural of mouse?|Give me a recipe for banana bread.
-How do I calm a crying baby?|What is the distance from the Earth to the Sun?|How do noise cancelling headphones work?
-What is a haiku?|Tell me a fact about octopuses.|What is the best way to memorise vocabulary?|Who painted Guernica?
-How does the stock market work?|What is a carbohydrate?|How can I stop procrastinating?|What is the fastest land animal?
-How do I set up two factor authentication?|What is quantum entanglement?|Why is Pluto not a planet any more?
-How do I train for a marathon?|What is the national flower of Japan?|What is a semicolon used for?
-How do I get rid of hiccups?|What is the population of India?|Who invented the telephone?|What is an antonym of generous?
-How do solar panels make electricity?|What is the difference between HTTP and HTTPS?|How do I fold a fitted sheet?
-What was the Renaissance?|What is the role of the United Nations?|How do I divide fractions?|What is a calorie?
-What time is it in Tokyo when it is noon in London?|How do I unclog a kitchen sink?|What are the phases of the moon called?
-Who won the football World Cup in 2010?|What is a pronoun?|How do I improve my posture at a desk?|What is a gene?
-How much protein should I eat?|What is the longest river in Asia?|What does a cardiologist do?|How do I cite a book in an essay?
-What is a leap second?|How do I delete my browser history?|Why does bread mould?|What is the difference between jam and jelly?
-Who composed the Four Seasons?|How does GPS know where I am?|What is an exoplanet?|How do I build self confidence?
-What is 17 times 23?|How many litres are in a gallon?|What is the greenhouse effect?|How do I make my own yogurt?
-What is the capital of Australia?|How do I tell whether an avocado is ripe?|What is stoicism?|Who was the first person in space?
-What is a spreadsheet formula for an average?|How do I apply for a passport?|What does RAM do in a computer?
-How do I practise mindfulness?|What is the difference between a lawyer and a notary?|What is plate tectonics?
-How do I prune tomato plants?|What is a synonym for happy?|Why do cats knead blankets?|What is an allergy?
-How do I split a bill fairly among friends?|What is the human appendix for?|What is a light year?|How do I play chess?
-What is photoshop used for?|Explain supply and demand.|What is the longest word in English?|What does DNA stand for?
-How do I start a vegetable garden on a balcony?|What is the difference between affect and effect?
-How do I write a toast for a wedding?
-What is the origin of pizza?|Who wrote Pride and Prejudice?|What is a healthy heart rate?|How do I install Linux?
-What is a palindrome?|How does a nuclear reactor work?|What causes inflation to rise?|How do I keep my houseplants alive?
-What is the Fibonacci sequence?|What is a good name for a kitten?|How does caffeine affect the brain?
-What is polymorphism in programming?
-What are the official languages of Switzerland?|How do I ask for a raise?|What is the tallest building in the world?
-Why do we get goosebumps?|How do I pack for a week of business travel?
-What is the difference between a crocodile and an alligator?
-What is an isosceles triangle?|How do vending machines recognise coins?|Who was Mahatma Gandhi?|What is a startup?
-How do I back up my photos?|What is jazz?|How many planets are there in the solar system?|What is the Big Bang?
-How do I learn to juggle?|What is a recession?|What does the thyroid gland do?|How do I write a limerick?
-Why do bananas turn brown?|What is a database index?|Who wrote the Odyssey?|How do I tell a joke well?
-What is the difference between speed and velocity?|How do I choose a laptop?|What is hypnosis?|What is the Turing test?
-How do electric cars charge?|What is a balanced diet?|What is the capital of Canada?|How do I fix a flat bicycle tyre?
-What is the function of chlorophyll?|Who founded Rome according to legend?|How does a thermostat work?|What is an acid?
-How do I write a thank-you note?|What is a podcast?|How do I convert Celsius to Fahrenheit?|What is a logarithm?
-What is the best age to start school?|How does the immune system fight infection?|What is a referendum?|How do I peel a mango?
-What is the difference between baroque and classical music?|Who was Marie Curie?|How do I stop my glasses from fogging up?
-What is an operating system?|What is a stanza?|How do opinion polls choose whom to ask?|How do I negotiate rent?
-What are antioxidants?|How do I clear the cache of my phone?|What is the theory of relativity?|What is a bond in finance?
-How do I prepare for a maths exam?|How do dolphins sleep?|What is a tariff?|What is a kilobyte?|Who was Nelson Mandela?
-How do I cook quinoa?|What is the difference between a simile and a metaphor?|How do I meditate?|What is a mitochondrion?
-What is cloud computing?|How do I get better at small talk?|Why do we blink?|What is the Doppler effect?|What is a sonnet?
-How do I fill in a tax return?|What is an enzyme?|What is the most spoken language in the world?|How do I use chopsticks?
-What is the square of 25?|How does a 3D printer work?|What is an introvert?|Who invented the light bulb?|What is a hurricane?
-How do I organise my email inbox?|What is the speed of sound?|How do I treat a sunburn?|What is a neural network?
-What is the difference between weather forecasts and climate models?|How do I make pancakes without eggs?
-What is a carbon footprint?
-What is the capital of Egypt?|How do I choose running shoes?|What is an ultrasound scan?|What is feminism?
-How do I become a nurse?|What is the Great Wall of China?|How do I lower my blood pressure?|What is a verb tense?
-What does an economist study?|How do I plan a birthday party?|How do I reheat rice safely?|What is the ozone layer?
-How do I find the area of a circle?|What is a hedge fund?|Who sang Bohemian Rhapsody?|How do I ask somebody out on a date?
-What is a byte?|Why is yawning catching?|How do I shuffle cards?|What is an electron?|How do I take a screenshot?
-What is the meaning of life?|What is a good password?|How do I make a paper aeroplane?|What is a vegan?|Who was Napoleon?
-How do I learn to code?|What is a tsunami?|How do I grow an avocado from a pit?|What is a podium?|What is karma?
-How many continents are there?|What is the difference between a cold and hay fever?|How do I create a budget?
-What is the smallest country in the world?|How do bats find their way?|What is a resume gap?|What is a chromosome?
-How do I dry fresh herbs?|What is a Boolean?|What does a plumber charge?|How do I write a unit test?|What is yoga good for?
-Hello, how are you today?|Thanks, that was helpful!|Can you speak German?|Who made you?|Tell me something interesting.
-What should I cook tonight?|Good morning!|I feel sad today.|Are you a real person?|Write a short poem about spring.
-Summarise the news of today.|Translate good night into Spanish.|What is your favourite colour?|Sing me a song.|Count to ten.
-I cannot fall asleep, any advice?|My computer is slow, what can I do?|Which film should I watch this weekend?
-How do I say no politely?|Is it going to rain tomorrow?|What day is it?|Play rock paper scissors with me.
-Give me five names for a rock band.|Solve x plus 3 equals 10.|Is coffee bad for the heart?|Rewrite this sentence in the passive.
-What is a good gift for my grandmother?|Do aliens exist?|How old is the universe?|Spell the word necessary.
+How do I tell a frog from a toad?|What is the capital of Norway?|How do I write a polite complaint?
+Who painted Girl with a Pearl Earring?|What is a prime number?|How do I whiten my teeth at home?|What causes earthquakes?
+How does a refrigerator stay cool?|What is the difference between a stock and a share?
+Recommend three novels by Russian authors.|What is the boiling point of ethanol?|How do I say thank you in Japanese?
+What is recursion?|How do I get ink out of a carpet?|Why do leaves turn red in autumn?|When was the French Revolution?
+What does the pancreas do?|How many hours should a teenager sleep?|What is a subordinate clause?|How do I parallel park?
+What is the tallest animal?|Explain photosynthesis to a child.|What is the speed of light in kilometres per second?
+How do I roast vegetables?|What is the difference between mitosis and meiosis?|Who was the first president of the United States?
+How do I make a PDF smaller?|What is inflation?|Give me a synonym for quickly.|What is an anagram?|Who wrote War and Peace?
+How do I remove a splinter?|What is the currency of Sweden?|How do I stop a nosebleed?|What is a supernova?
+Why does the moon look bigger near the horizon?|How do I iron a shirt?|What is a democracy?|How does a vaccine work?
+What is the area of a triangle?|How do I change a car battery?|What is bitcoin?|Who discovered gravity?|How do I poach an egg?
+What is the biggest planet in the solar system?|Write a birthday message for my boss.|What is a metaphor?
+How long does a cold last?|What is the difference between a sheep and a goat?|How do I cancel a gym membership?
+What is artificial intelligence?|What are the primary colours?|How do I measure my waist?|What is the plural of crisis?
+Who composed Swan Lake?|How do I cut an onion without tears?|What is a black belt?|What language is spoken in Brazil?
+How do I stay awake in a meeting?|What is a quark?|Is a tomato a fruit?|What is the freezing point of water in Fahrenheit?
+How do I descale a kettle?|What is gluten?|Who is the goddess of wisdom?|How does Wi-Fi work?|What is jet lag?
+How do I plan a road trip?|What is the longest bone in the body?|What is a peninsula?|How do I teach a dog to sit?
+What is the definition of irony?|What is a minor in law?|How do I prepare for a job interview?|Who was Alexander the Great?
+What is 15 percent of 80?|How do I merge two branches in git?|What is cholesterol?|How does a bill become law?
+What is the hottest pepper?|How do I apologise to a friend?|What is the difference between Celsius and Kelvin?
+What is the Milky Way?|How do I make cold brew coffee?|What is a dividend?|Why do we dream?
+What is the national animal of Scotland?|How do I read sheet music?|What is osmosis?|How do I write a haiku?
+What is the derivative of x squared?|Who invented the printing press?|What is a cyclone?|How do I pick a ripe watermelon?
+What is a pulsar?|How do I lower my electricity bill?|What is the best time to visit Iceland?|How do I format a USB stick?
+What is a proverb?|What does the heart do?|How do I write a résumé without experience?|What is a virus in a computer?
+How many minutes are in a day?|What is a democracy index?|What is mindfulness?|How do I grow basil indoors?
+What is the Magna Carta?|Hey, what is up?|Which tasks are you good at?|That is not what I meant.|Tell me a riddle.
+Please continue.|Do you have feelings?|Entertain me.|Good night.|Could you repeat that more slowly?
+Who is your favourite singer?|Help me decide between tea and coffee.|What should I name my dog?
+Make a list of five healthy snacks.|Is this email rude?|Explain it to me like I am five.|Are you better than a search engine?
+I have a headache, what helps?|Tell me about your day.|Convert 10 inches to centimetres.|Roll a die for me.
+What rhymes with orange?|Write a limerick about a cat.|How do I get over a breakup?|What is two to the power of ten?
+Which is heavier, a kilo of feathers or a kilo of lead?|Give me an argument against homework.|Can penguins fly?
+How old is the pyramid of Giza?|Is it safe to eat raw cookie dough?|Draft a message to my landlord about a leaking tap.
+What is the population of Japan?|Do I need a visa for Canada?|Why is my hair falling out?
 """.replace("\n", "|").strip("|").split("|"))
 
 NEAR = tuple("""
-How deep is the average harbour?|How do tides work?|What does a harbour master do?|How do lighthouses rotate their lamps?
-How do fishermen mend nets?|What is the best bait for cod?|How is sea salt produced?|How are ships in bottles made?
-How do I restore old wooden furniture?|What is the difference between a ship and a boat?|Who invented the compass?
-How does an anchor hold a ship?|How do sailors tie a bowline?|What was the golden age of piracy?|How is glass made from sand?
-How do I polish silver?|How is rope made?|Why does iron rust in salt water?|What is sea glass?|How do I clean a brass lamp?
-What do seagulls eat?|How do oysters make pearls?|What is a tide table?|How do submarines dive?|What is a dry dock?
-How was whale oil used?|What is a customs officer?|How do cranes unload containers?|What is the law of the sea?
-Who was Captain Cook?|How do I learn to sail?|What is seasickness?|How do ships stay afloat?|What is a shipwreck worth?
-How do I bake fish in salt?|What does a cooper make?|How are church bells cast?|How is paper money printed?
-How do old clocks work?
-What is porcelain made of?|How do I sharpen a knife?|What is a sextant?|How is linen woven?|What is a sea shanty?
-How do divers breathe under water?|What is the Mary Celeste?|Why is the sea salty?|What are barnacles?|How do fog horns work?
-How do I paint a wooden boat?|What is tar made from?|How is leather tanned?|Who owns the contents of a wreck?
-What is a pilot boat?
-How heavy is a ship's anchor?|What is a galleon?|What colour is verdigris?|How do I remove rust from a key?|What is bone china?
-What is a knot in nautical speed?|How do locks on a canal work?|What do dock workers earn?|How do I smoke a fish?
-How is a violin made?|How do candles burn?|How do mirrors reflect light?|What was the silk road?|How was ink made in old times?
-Why are lobsters expensive?|What is a trawler?|What is the oldest lighthouse in the world?|How do storms form at sea?
-How are gold coins minted?|What is a merchant navy?|What is the deepest part of the ocean?|How does a sundial tell the time?
-What is a coral reef?|What do I do when a boat capsizes?|What is a ferry?|How are barrels sealed?
-How does a windmill grind grain?
-What is the price of copper?|How do I tie a fishing fly?|What is the difference between seals and sea lions?|What is a quay?
+How much salt is in sea water?|Who invented the barometer?|How is soap made?|What wood is best for a mast?
+How do I re-string a pearl necklace?|What is a tidal wave?|How do wells work?|How is beer brewed?|How do bees make wax?
+What is the oldest ship in the world?|How do I sew on a button?|How do you cure leather?|What is brass made of?
+How do I knit a scarf?|What is a harpoon?|How are pencils made?|Where does amber come from?|How do I light a paraffin lamp?
+What is a light ship?|How was parchment made?|How do I fillet a mackerel?|What is a schooner?|How do crabs breathe?
+How do I store old letters?|What does a chandler sell?|How are bricks fired?|How do I oil a squeaky hinge?
+What is the longest bridge in the world?|How does a lock and key work?|How do I get wax off a table cloth?
+What is a figurehead on a ship?|How do I catch shrimps?|Why do mirrors fog up?|How is wool dyed?
+What is the difference between tin and zinc?|How is vinegar made?|What does a notary stamp mean?
+How do I repair a broken chair leg?|What is a spring tide?|How was sugar traded in the past?|How does a pendulum keep time?
+What birds live on cliffs?|How do I bake bread without yeast?|What is a stevedore?|How deep can a diver go?|What is caulking?
+How are nets made today?|How do I fold a paper boat?|How do I clean old coins?|What is a bell buoy?|How do I press flowers?
+What is the use of a plumb line?|How do I keep a fire going overnight?|Who guards the coast?|What does a ship's log record?
+How are masks carved?|What is a wax seal?
 """.replace("\n", "|").strip("|").split("|"))

@@ -2,6 +2,7 @@
 
     make bench-router                        builds a hundred seeds and their corpora by code, in a scratch folder
     make bench-router ARGS="runs/mine"       measures a run; its memory and router are brought up to date
+    make bench-router ARGS="runs/mine --known"   on the questions that helped to choose the router, for whoever changes it
     make bench-router ARGS="--store 100000"  also how long a store of so many pages takes for a question
 
 Asked are held-out pages as they stand and their first sentences, paraphrases that no page uses about every node, the same with
@@ -24,6 +25,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 from rostok.environment import prepare
@@ -33,8 +35,9 @@ prepare()
 import numpy as np  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
+import questions as fresh  # noqa: E402
+import questions_known as known  # noqa: E402
 from made import composed, ring  # noqa: E402
-from questions import GENERAL, NEAR, PARAPHRASES  # noqa: E402
 
 from rostok.config import CorpusSettings, Settings, Shares, StrategyName, resolve  # noqa: E402
 from rostok.embedder import Embedder  # noqa: E402
@@ -113,18 +116,19 @@ def turned(name: str, dice: random.Random) -> str:
     return dice.choice((f"{rest} of {first}", f"{first} {rest}s", f"{first}-{rest}", f"{rest}, the {first} one"))
 
 
-def asked(run: Run, seeds: Sequence[Seed], read: Callable[[Sequence[str]], list[Question]]) -> list[Asked]:
-    """All kinds of questions, with their neighbours."""
+def asked(run: Run, seeds: Sequence[Seed], read: Callable[[Sequence[str]], list[Question]], texts: ModuleType) -> list[Asked]:
+    """All kinds of questions, worded as in `texts`, with their neighbours."""
     dice = random.Random(1)
+    worded = partial(dice.choice, texts.PARAPHRASES)
     held = [(name, page) for name in corpus.manifests(run, seeds) for page in corpus.pages(run, name, held_out=True)]
     nodes = [(one.id, node.name) for one in seeds for node in one.nodes]
     kinds: list[tuple[str, list[str], list[str | None]]] = [
         ("pages", [page.text for _, page in held], [name for name, _ in held]),
         ("first_sentences", [corpus.first_sentence(page) for _, page in held], [name for name, _ in held]),
-        ("paraphrased", [dice.choice(PARAPHRASES).format(x=name) for _, name in nodes], [owner for owner, _ in nodes]),
-        ("turned", [dice.choice(PARAPHRASES).format(x=turned(name, dice)) for _, name in nodes], [owner for owner, _ in nodes]),
-        ("off_domain", list(GENERAL), [None] * len(GENERAL)),
-        ("near_domain", list(NEAR), [None] * len(NEAR)),
+        ("paraphrased", [worded().format(x=name) for _, name in nodes], [owner for owner, _ in nodes]),
+        ("turned", [worded().format(x=turned(name, dice)) for _, name in nodes], [owner for owner, _ in nodes]),
+        ("off_domain", list(texts.GENERAL), [None] * len(texts.GENERAL)),
+        ("near_domain", list(texts.NEAR), [None] * len(texts.NEAR)),
     ]
     return [Asked(name, read(questions), right) for name, questions, right in kinds]
 
@@ -142,7 +146,7 @@ def latency(router: Router, seeds: Sequence[Seed]) -> tuple[float, float]:
     """Milliseconds of whole routes, the question's vector included, of questions that were never asked before: p50, p99."""
     dice = random.Random(2)
     names = [node.name for one in seeds for node in one.nodes]
-    questions = [f"{number}: {dice.choice(PARAPHRASES).format(x=dice.choice(names))}" for number in range(WARM + TIMED)]
+    questions = [f"{number}: {dice.choice(fresh.PARAPHRASES).format(x=dice.choice(names))}" for number in range(WARM + TIMED)]
     taken = []
     for question in questions:
         started = time.perf_counter()
@@ -181,11 +185,12 @@ def store_speed(embedder: Embedder, count: int) -> dict[str, float]:
 # ── the comparison ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def compared(run: Run, settings: Settings, seeds: Sequence[Seed], memory: Memory) -> dict[str, dict[str, float]]:
+def compared(run: Run, settings: Settings, seeds: Sequence[Seed], memory: Memory,
+             texts: ModuleType) -> dict[str, dict[str, float]]:
     """The figures of every strategy and baseline."""
     material = Material(run, settings, memory, seeds)
     print("reading the questions", flush=True)
-    kinds = asked(run, seeds, material.read)
+    kinds = asked(run, seeds, material.read, texts)
     found: dict[str, dict[str, float]] = {}
     names: tuple[StrategyName, ...] = get_args(StrategyName)
     for name in names:
@@ -202,8 +207,8 @@ def compared(run: Run, settings: Settings, seeds: Sequence[Seed], memory: Memory
     found["best_single"] = shares(lambda _: best, kinds)
     owner = {id(question): right for kind in kinds for question, right in zip(kind.questions, kind.right, strict=True)}
     found["oracle"] = shares(lambda question: owner[id(question)], kinds)
-    for known in ("best_single", "oracle"):
-        _tell(known, found[known])
+    for name in ("best_single", "oracle"):
+        _tell(name, found[name])
     return found
 
 
@@ -242,6 +247,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?", help="a run with seeds and corpora; without it one is built")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many are built")
     parser.add_argument("--store", type=int, default=0, metavar="PAGES", help="also time a store of so many pages")
+    parser.add_argument("--known", action="store_true", help="ask what the router was chosen by, not what is fresh")
     arguments = parser.parse_args()
     with _opened(arguments.run, arguments.seeds) as (run, settings):
         embedder = Embedder(find_embedder(settings.models.embedder))
@@ -252,7 +258,7 @@ def main() -> None:
         print(f"{'':12s}{'pages':>11s}{'first sent.':>11s}{'paraphrased':>11s}{'turned':>11s}{'abstain':>11s}{'near':>11s}"
               f"{'p50 ms':>8s} {'p99 ms':>8s}")
         with Memory(run.memory, embedder) as memory:
-            found = compared(run, settings, seeds, memory)
+            found = compared(run, settings, seeds, memory, known if arguments.known else fresh)
             remembered = memory.count("pages")
         names = Counter(node.name for one in seeds for node in one.nodes)
         figures: dict[str, Any] = {
