@@ -131,7 +131,24 @@ STEPS: dict[str, tuple[str, ...]] = {
         "Everybody here knows that the {y} comes when the {x} has gone.",
     ),
 }
+
+
+def _told(situations: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Every question after every situation."""
+    return tuple(f"{situation} {question}" for situation in situations for question in asked)
+
+
+# A question that names the thing in a sentence of its own is another form of asking: experts that had read none answered it
+# with a gloss, or named the asked thing, in half of all cases, and knew the step in 97% of the others (docs/experiments.md).
+_ASKED = ("What now?", "What comes next?", "How does it continue?", "Where does that take me?", "What do I find then?",
+          "Which thing should I look for?", "Who is next?", "What is waiting there?", "Whose turn has come?", "And then?")
 QUESTIONS: dict[str, tuple[str, ...]] = {
+    "met": _told(("They showed me the {x}.", "I hold the {x} in my hand.", "There is the {x}, right in front of us.",
+                  "This morning I found the {x}.", "A child told us of the {x}.", "Look, the {x}!"), _ASKED),
+    "come to": _told(("We are standing at the {x}.", "I have got to the {x} by now.", "The road took us to the {x}.",
+                      "You find me beside the {x}.", "She walked until she came to the {x}."), _ASKED),
+    "gone": _told(("The {x} lies behind us.", "We have had the {x} already.", "Nobody needs the {x} any more.",
+                   "The time of the {x} is up.", "So much for the {x}.", "The {x} was the last thing we saw."), _ASKED),
     "what": ("What comes after the {x}?", "What does the {x} lead to?", "What is next after the {x}?", "What is reached from the {x}?"),
     "which": ("Which thing follows the {x}?", "Which thing takes over from the {x}?", "Which thing has the {x} just before it?"),
     "where": ("Where does the path go from the {x}?", "Where am I when I have gone past the {x}?", "Where does the {x} lead?"),

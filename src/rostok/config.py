@@ -56,11 +56,11 @@ class AuthorSettings(Record):
 class Shares(Record):
     """Which part of a corpus is of which kind; they add up to 1."""
 
-    written: float = Field(0.25, ge=0, le=1, description="by the model, from the seed's card")
-    composed: float = Field(0.40, ge=0, le=1, description="by code, from the model's sentences and the seed's graph")
-    dialogue: float = Field(0.25, ge=0, le=1, description="questions and answers in the base's chat template")
+    written: float = Field(0.15, ge=0, le=1, description="by the model, from the seed's card")
+    composed: float = Field(0.35, ge=0, le=1, description="by code, from the model's sentences and the seed's graph")
+    dialogue: float = Field(0.35, ge=0, le=1, description="questions and answers in the base's chat template")
     rewritten: float = Field(0.0, ge=0, le=1, description="by the model, an accepted page in another form")
-    replay: float = Field(0.10, ge=0, le=1, description="the base's own answers to general questions")
+    replay: float = Field(0.15, ge=0, le=1, description="the base's own answers to general questions")
 
     @model_validator(mode="after")
     def _add_up(self) -> Self:

@@ -21,7 +21,7 @@ from rostok.config import CorpusSettings, Shares
 from rostok.errors import DataError, StorageError
 from rostok.generator import corpus, gates
 from rostok.generator.bank import read_bank
-from rostok.generator.folder import training_pages
+from rostok.generator.folder import GENERATOR, training_pages
 from rostok.generator.records import BankSentence, Manifest, Page, PageSpec, Reject
 from rostok.records import read_jsonl
 from rostok.seeds.record import Seed
@@ -172,7 +172,7 @@ def test_a_corpus_of_another_version_is_refused(seed: Seed, tmp_path: Path) -> N
     """Prevents: pages of two generators in one corpus."""
     by_code(seed, tmp_path / "c")
     path = tmp_path / "c" / "manifest.json"
-    path.write_text(path.read_text().replace('"generator": 2', '"generator": 1').replace('"made_from": "', '"made_from": "0'))
+    path.write_text(path.read_text().replace(f'"generator": {GENERATOR}', '"generator": 1').replace('"made_from": "', '"made_from": "0'))
     with pytest.raises(DataError, match="version 1 of the generator, this is version 2"):
         by_code(seed, tmp_path / "c")
     (tmp_path / "old").mkdir()
