@@ -54,7 +54,7 @@ from rostok.swarm.fresh import fresh_adapter  # noqa: E402
 from rostok.swarm.probes import questions, right  # noqa: E402
 
 ALL = "all-corpora"  # the rival's name with the engine
-NODES, PAGES, TIMED, DRAWS = 2, 3, 16, 2000
+NODES, PAGES, TIMED, DRAWS = 2, 3, 24, 2000
 GREEDY = Sampling(max_tokens=28, temperature=0.0, dry=0.0)
 LONG = Sampling(max_tokens=64, temperature=0.8, dry=0.8)
 
@@ -136,7 +136,7 @@ def interval(groups: Sequence[Sequence[bool]]) -> tuple[float, float]:
 
 
 def bits_per_byte(bench: Bench, system: System) -> float:
-    """Held-out pages under whoever the page's first sentence is routed to; what is read stands before the page."""
+    """Held-out pages, the same texts for all, under whoever the first sentence is routed to; what is read stands before them."""
     engine, nats, length = bench.speaker.engine, 0.0, 0
     waiting = []
     for seed in bench.seeds:
@@ -144,13 +144,11 @@ def bits_per_byte(bench: Bench, system: System) -> float:
             question = corpus.first_sentence(page)
             chosen = system.choose(bench, question, seed.id)
             read = bench.read(question, chosen) if system.reads and (chosen is not None or "base" in system.name) else []
-            prompt = ""
-            if read:
-                messages, _ = compose(engine, "Go on.", (), read, 400)
-                prompt = engine.template.render(messages)
-            elif page.turns:
-                prompt = engine.template.render([Message("user", page.turns[0].content)])
-            text = page.text if read or not page.turns else "\n\n".join(turn.content for turn in page.turns[1:])
+            asked, text = "Go on.", page.text
+            if page.turns:  # a conversation begins with its first question; what is told are the turns after it
+                asked, text = page.turns[0].content, "\n\n".join(turn.content for turn in page.turns[1:])
+            messages, _ = compose(engine, asked, (), read, 400)
+            prompt = engine.template.render(messages) if read or page.turns else ""
             waiting += engine.submit_scores(prompt, [text], adapter=chosen)
             length += len(text.encode())
     for future in waiting:
@@ -165,8 +163,9 @@ def speeds(bench: Bench, systems: Sequence[System]) -> dict[str, tuple[float, fl
     """
     firsts: dict[str, list[float]] = {system.name: [] for system in systems}
     drawn: dict[str, list[tuple[int, float]]] = {system.name: [] for system in systems}
-    for seed in bench.seeds[:TIMED]:
-        question = f"{questions(seed, 1)[2][0]} Tell me all that you know about it."
+    asked = [(seed, f"{question} Tell me all that you know about it.")
+             for wording in range(6) for seed in bench.seeds for question, *_ in questions(seed, 1)[wording : wording + 1]]
+    for seed, question in asked[:TIMED]:
         for system in systems:
             told: list[float] = []
 
@@ -181,6 +180,12 @@ def speeds(bench: Bench, systems: Sequence[System]) -> dict[str, tuple[float, fl
     return {name: (round(statistics.median(firsts[name] or [0.0]), 1),
                    round(sum(tokens for tokens, _ in drawn[name]) / max(1e-9, sum(took for _, took in drawn[name])), 1))
             for name in firsts}
+
+
+def beside(figures: dict[str, Any], system: str, other: str) -> tuple[float, float]:
+    """Time to the first word and tokens per second of a system, each divided by another's."""
+    own, its = figures[system], figures[other]
+    return round(own["ttft_ms"] / max(1e-9, its["ttft_ms"]), 3), round(own["tok_s"] / max(1e-9, its["tok_s"]), 3)
 
 
 def equals_the_base(bench: Bench) -> tuple[float, float]:
@@ -274,12 +279,14 @@ def main() -> None:
             print(f"{system.name:22s}{accuracy:8.1%}   {low:6.1%}–{high:6.1%}{figures[system.name]['bits_per_byte']:11.3f}"
                   f"{ttft:15.0f}{rate:10.1f}", flush=True)
         abstained, same = equals_the_base(bench)
-    base, own = figures["base"], figures["ensemble"]
+    default = "ensemble with pages" if bench.settings.ensemble.retrieval else "ensemble"
+    first, rate = beside(figures, default, "base")
     figures |= {"abstain": abstained, "equal_to_base": same, "rival": trained, "seeds": len(bench.seeds), "items": items,
-                "ttft_ratio": round(own["ttft_ms"] / max(1e-9, base["ttft_ms"]), 3),
-                "tok_s_ratio": round(own["tok_s"] / max(1e-9, base["tok_s"]), 3), "processor": processor(),
-                "cores": usable_cores()}
-    print(f"\nfirst word {figures['ttft_ratio']:.2f}× the base's (asked for: 1.1), tokens/s {figures['tok_s_ratio']:.2f}× (0.9); "
+                "default": default, "ttft_ratio": first, "tok_s_ratio": rate,
+                "without_pages": beside(figures, "ensemble", "base"),
+                "with_pages": beside(figures, "ensemble with pages", "base with pages"),
+                "processor": processor(), "cores": usable_cores()}
+    print(f"\nthe default, {default}: first word {first:.2f}× the base's (asked for: 1.1), tokens/s {rate:.2f}× (0.9); "
           f"{abstained:.0%} of general questions left to the base, {same:.0%} of these answered word for word as by it")
     print(json.dumps(figures))
 

@@ -207,8 +207,8 @@ def compared(run: Run, settings: Settings, seeds: Sequence[Seed], memory: Memory
     found["best_single"] = shares(lambda _: best, kinds)
     owner = {id(question): right for kind in kinds for question, right in zip(kind.questions, kind.right, strict=True)}
     found["oracle"] = shares(lambda question: owner[id(question)], kinds)
-    for name in ("best_single", "oracle"):
-        _tell(name, found[name])
+    for baseline in ("best_single", "oracle"):
+        _tell(baseline, found[baseline])
     return found
 
 
