@@ -35,13 +35,13 @@ from rostok.config import Settings  # noqa: E402
 from rostok.embedder import Embedder  # noqa: E402
 from rostok.engines.open import open_engine  # noqa: E402
 from rostok.engines.protocol import Message, Request, Sampling  # noqa: E402
-from rostok.ensemble import corpus  # noqa: E402
-from rostok.ensemble.calibrate import open_router  # noqa: E402
-from rostok.ensemble.index import index  # noqa: E402
-from rostok.ensemble.memory import Memory, Remembered  # noqa: E402
 from rostok.ensemble.prompt import compose  # noqa: E402
+from rostok.ensemble.recall import corpus  # noqa: E402
+from rostok.ensemble.recall.index import index  # noqa: E402
+from rostok.ensemble.recall.memory import Memory, Remembered  # noqa: E402
 from rostok.ensemble.registry import Serving, admit  # noqa: E402
-from rostok.ensemble.router import Route, Router  # noqa: E402
+from rostok.ensemble.routing.calibrate import open_router  # noqa: E402
+from rostok.ensemble.routing.router import Route, Router  # noqa: E402
 from rostok.ensemble.speak import Speaker, Spoken  # noqa: E402
 from rostok.generator.general import HELD_OUT  # noqa: E402
 from rostok.machine import processor, usable_cores  # noqa: E402

@@ -2,7 +2,7 @@
 
 `GENERAL` is far from what seeds are made of; `NEAR` is about such things (a harbour, its goods, crafts and people), with
 answers that no seed holds. Nothing in the router was chosen by its scores on these: what was, was chosen on those of
-`questions_known`. All are disjoint from what calibrates the router (rostok.ensemble.elsewhere, rostok.generator.general),
+`questions_known`. All are disjoint from what calibrates the router (rostok.ensemble.routing.elsewhere, rostok.generator.general),
 which a test compares. Whoever tunes the router on these writes new ones.
 """
 

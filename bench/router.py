@@ -41,12 +41,12 @@ from made import composed, ring  # noqa: E402
 
 from rostok.config import CorpusSettings, Settings, Shares, StrategyName, resolve  # noqa: E402
 from rostok.embedder import Embedder  # noqa: E402
-from rostok.ensemble import corpus  # noqa: E402
-from rostok.ensemble.calibrate import calibrated  # noqa: E402
-from rostok.ensemble.index import index  # noqa: E402
-from rostok.ensemble.memory import Memory  # noqa: E402
-from rostok.ensemble.router import Question, Router  # noqa: E402
-from rostok.ensemble.strategies import Material, open_strategy  # noqa: E402
+from rostok.ensemble.recall import corpus  # noqa: E402
+from rostok.ensemble.recall.index import index  # noqa: E402
+from rostok.ensemble.recall.memory import Memory  # noqa: E402
+from rostok.ensemble.routing.calibrate import calibrated  # noqa: E402
+from rostok.ensemble.routing.router import Question, Router  # noqa: E402
+from rostok.ensemble.routing.strategies import Material, open_strategy  # noqa: E402
 from rostok.generator.records import Manifest  # noqa: E402
 from rostok.machine import processor, usable_cores  # noqa: E402
 from rostok.models import find_embedder  # noqa: E402
@@ -158,7 +158,7 @@ def latency(router: Router, seeds: Sequence[Seed]) -> tuple[float, float]:
 
 def store_speed(embedder: Embedder, count: int) -> dict[str, float]:
     """Milliseconds for the neighbours of a question among so many pages, vectors drawn around real ones."""
-    from rostok.ensemble.memory import PageData, SeedData
+    from rostok.ensemble.recall.memory import PageData, SeedData
 
     dice = np.random.default_rng(3)
     centres = embedder.quick([f"The {a} {b} was left on the quay." for a in FIRST[:20] for b in SECOND[:20]])

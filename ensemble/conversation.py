@@ -25,16 +25,16 @@ from rostok.config import Mixing, Settings
 from rostok.embedder import Embedder
 from rostok.engines.open import open_engine
 from rostok.engines.protocol import Engine, Message, Sampling
-from rostok.ensemble.answer import BASE, Answer, Note
-from rostok.ensemble.archive import Archive, Forgettable, check_message, open_archive
-from rostok.ensemble.calibrate import open_router
-from rostok.ensemble.index import index
-from rostok.ensemble.memory import Memory, Remembered
+from rostok.ensemble.history.answer import BASE, Answer, Note
+from rostok.ensemble.history.archive import Archive, Forgettable, check_message, open_archive
+from rostok.ensemble.history.threads import Conversations, Making, new_turn
 from rostok.ensemble.prompt import HISTORY
+from rostok.ensemble.recall.index import index
+from rostok.ensemble.recall.memory import Memory, Remembered
 from rostok.ensemble.registry import admit
-from rostok.ensemble.router import Route, Router
+from rostok.ensemble.routing.calibrate import open_router
+from rostok.ensemble.routing.router import Route, Router
 from rostok.ensemble.speak import Speaker
-from rostok.ensemble.threads import Conversations, Making, new_turn
 from rostok.errors import QuestionError, RunError
 from rostok.models import find_base, find_embedder
 from rostok.records import stable_seed
@@ -52,7 +52,7 @@ class _State(TypedDict):
     """One thread. Plain values only; `thread` and `turns` lie in conversations.sqlite, the others live for one turn."""
 
     thread: str
-    turns: list[dict[str, Any]]      # entries of what was said: see rostok.ensemble.checkpoints
+    turns: list[dict[str, Any]]      # entries of what was said: see rostok.ensemble.history.checkpoints
     id: str                          # of the turn in the making
     question: str
     pin: str | None

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from rostok.engines.protocol import Sampling
-from rostok.ensemble import corpus
-from rostok.ensemble.keyword import Keyword
-from rostok.ensemble.memory import Memory, Remembered
-from rostok.ensemble.router import Question, Route, Router
+from rostok.ensemble.recall import corpus
+from rostok.ensemble.recall.memory import Memory, Remembered
+from rostok.ensemble.routing.keyword import Keyword
+from rostok.ensemble.routing.router import Question, Route, Router
 from rostok.ensemble.speak import Speaker
 from rostok.runs import Run
 from rostok.seeds.record import Seed

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from rostok.engines.protocol import Engine, Message
 from rostok.engines.templates import Template
-from rostok.ensemble.memory import Remembered
+from rostok.ensemble.recall.memory import Remembered
 
 HISTORY = 3  # questions of the conversation that are read again, with their answers
 _QUOTED = 600  # characters of a remembered text that are read; a page has 550 unless it is set otherwise

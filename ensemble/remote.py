@@ -19,10 +19,10 @@ import httpx2
 from rostok import errors
 from rostok.config import Mixing
 from rostok.engines.protocol import Message, Sampling
-from rostok.ensemble.answer import BASE, Answer, Conversation, Hit, Note, Transcript, Turn
-from rostok.ensemble.archive import Forgettable
-from rostok.ensemble.memory import Remembered
-from rostok.ensemble.router import Route
+from rostok.ensemble.history.answer import BASE, Answer, Conversation, Hit, Note, Transcript, Turn
+from rostok.ensemble.history.archive import Forgettable
+from rostok.ensemble.recall.memory import Remembered
+from rostok.ensemble.routing.router import Route
 from rostok.ensemble.serving import Serving, serving_file
 from rostok.errors import DataError, RostokError, RunError, ServerError
 from rostok.records import read_record

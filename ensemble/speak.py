@@ -21,9 +21,9 @@ from queue import Empty, SimpleQueue
 
 from rostok.config import EnsembleSettings, Mixing
 from rostok.engines.protocol import Completion, Engine, Message, Request, Sampling
-from rostok.ensemble.memory import Remembered
 from rostok.ensemble.prompt import compose
-from rostok.ensemble.router import Route
+from rostok.ensemble.recall.memory import Remembered
+from rostok.ensemble.routing.router import Route
 from rostok.errors import AdapterError
 from rostok.records import stable_seed
 

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from rostok.config import Mixing
 from rostok.engines.protocol import Message
-from rostok.ensemble.answer import Answer, Transcript, Turn
+from rostok.ensemble.history.answer import Answer, Transcript, Turn
+from rostok.ensemble.history.threads import new_thread, new_turn, short
 from rostok.ensemble.talker import OnRoute, OnText, Talker
-from rostok.ensemble.threads import new_thread, new_turn, short
 from rostok.errors import RunError
 from rostok.records import stable_seed
 

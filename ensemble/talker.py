@@ -13,10 +13,10 @@ from typing import Protocol
 
 from rostok.config import Mixing, Settings
 from rostok.engines.protocol import Message, Sampling
-from rostok.ensemble.answer import Answer, Conversation, Hit, Note, Transcript, Turn
-from rostok.ensemble.archive import Forgettable
-from rostok.ensemble.memory import Remembered
-from rostok.ensemble.router import Route
+from rostok.ensemble.history.answer import Answer, Conversation, Hit, Note, Transcript, Turn
+from rostok.ensemble.history.archive import Forgettable
+from rostok.ensemble.recall.memory import Remembered
+from rostok.ensemble.routing.router import Route
 from rostok.runs import Run
 from rostok.swarm.records import Expert
 
@@ -25,7 +25,7 @@ OnRoute = Callable[[Route], None]
 
 
 class Shelf(Protocol):
-    """The conversations of a run; see `rostok.ensemble.threads.Conversations`."""
+    """The conversations of a run; see `rostok.ensemble.history.threads.Conversations`."""
 
     def list(self) -> Sequence[Conversation]: ...
     def get(self, thread: str) -> Conversation: ...
@@ -40,7 +40,7 @@ class Shelf(Protocol):
 
 
 class Keeper(Protocol):
-    """What a run remembers of people; see `rostok.ensemble.archive.Archive`."""
+    """What a run remembers of people; see `rostok.ensemble.history.archive.Archive`."""
 
     @property
     def conversations(self) -> Shelf: ...
@@ -109,13 +109,13 @@ def open_keeper(run: Run, command: str, settings: Settings | None = None) -> Ite
             yield server
             return
     with run.held(command), ExitStack() as stack:
-        from rostok.ensemble.archive import open_archive
+        from rostok.ensemble.history.archive import open_archive
 
         if settings is None:
             yield stack.enter_context(open_archive(run))
             return
         from rostok.embedder import Embedder
-        from rostok.ensemble.memory import Memory
+        from rostok.ensemble.recall.memory import Memory
         from rostok.models import find_embedder
         from rostok.seeds.library import Library
 

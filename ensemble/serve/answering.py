@@ -16,8 +16,8 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from rostok.ensemble.answer import Answer
-from rostok.ensemble.router import Route
+from rostok.ensemble.history.answer import Answer
+from rostok.ensemble.routing.router import Route
 from rostok.ensemble.serve.limits import Places
 from rostok.ensemble.serve.metrics import Metrics
 from rostok.ensemble.serve.refusal import Refusal, refused

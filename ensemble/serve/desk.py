@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rostok.ensemble.answer import Answer
 from rostok.ensemble.conversation import Ensemble
-from rostok.ensemble.router import Route
+from rostok.ensemble.history.answer import Answer
+from rostok.ensemble.routing.router import Route
 from rostok.ensemble.serve.answering import Answering
 from rostok.ensemble.serve.faces import Faces
 from rostok.ensemble.serve.metrics import Metrics

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rostok.ensemble.answer import BASE, hue
-from rostok.ensemble.router import Route
+from rostok.ensemble.history.answer import BASE, hue
+from rostok.ensemble.routing.router import Route
 from rostok.swarm.records import Expert
 
 AUTO = "auto"

@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 
-from rostok.ensemble.answer import BASE, Answer
-from rostok.ensemble.router import Route
+from rostok.ensemble.history.answer import BASE, Answer
+from rostok.ensemble.routing.router import Route
 from rostok.ensemble.serve.answering import Begun, Speaks
 from rostok.ensemble.serve.desk import Desk
 from rostok.ensemble.serve.faces import AUTO, Face

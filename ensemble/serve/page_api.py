@@ -16,9 +16,10 @@ from starlette.routing import Route as Path
 
 from rostok import __version__
 from rostok.engines.protocol import Message, Sampling
-from rostok.ensemble.answer import BASE, Answer
-from rostok.ensemble.archive import check_message
-from rostok.ensemble.router import Route
+from rostok.ensemble.history.answer import BASE, Answer
+from rostok.ensemble.history.archive import check_message
+from rostok.ensemble.history.threads import new_thread
+from rostok.ensemble.routing.router import Route
 from rostok.ensemble.serve.answering import Begun, Speaks
 from rostok.ensemble.serve.desk import Desk
 from rostok.ensemble.serve.markup import html
@@ -37,7 +38,6 @@ from rostok.ensemble.serve.page_request import (
 from rostok.ensemble.serve.refusal import Refusal, bad, refused
 from rostok.ensemble.serve.sse import EventStream, unless_gone
 from rostok.ensemble.serve.words import read
-from rostok.ensemble.threads import new_thread
 
 _THREAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Talk = AsyncGenerator[Begun | str | Answer, None]

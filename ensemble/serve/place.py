@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rostok.ensemble.memory import Memory
-from rostok.ensemble.plane import Plane
+from rostok.ensemble.recall.memory import Memory
+from rostok.ensemble.recall.plane import Plane
 
 
 class SeedPlaces:

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 
-from rostok.ensemble.export import jsonl, markdown
 from rostok.ensemble.serve.desk import Desk
 from rostok.ensemble.serve.refusal import Refusal, bad
 from rostok.ensemble.serve.words import Words, read
-from rostok.ensemble.wording import Wording
+from rostok.ensemble.shell.export import jsonl, markdown
+from rostok.ensemble.shell.wording import Wording
 from rostok.generator.records import Page
 from rostok.records import iter_jsonl
 from rostok.seeds.record import Seed

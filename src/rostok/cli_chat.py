@@ -14,8 +14,8 @@ from rostok.cli_run import RunFolder, open_console, prepare_process
 
 if TYPE_CHECKING:
     from rostok.config import Settings
-    from rostok.ensemble.answer import Conversation, Hit
-    from rostok.ensemble.wording import Wording
+    from rostok.ensemble.history.answer import Conversation, Hit
+    from rostok.ensemble.shell.wording import Wording
 
 Question = Annotated[str | None, typer.Argument(help="One question; - reads it from the standard input, and so does a pipe "
                                                      "without a question. Without either, a conversation.")]
@@ -46,8 +46,8 @@ def chat(ctx: typer.Context, run: RunFolder, question: Question = None,
         question = _piped()
     ctx.obj.unsaid = (question,) if question else ()  # people's words belong where they can be forgotten
     prepare_process(settings)
-    from rostok.ensemble.chat import Wish
-    from rostok.ensemble.chat import chat as talk
+    from rostok.ensemble.shell.chat import Wish
+    from rostok.ensemble.shell.chat import chat as talk
     from rostok.ensemble.talk import Manner
     from rostok.runs import Run
 
@@ -71,9 +71,9 @@ def chats(ctx: typer.Context, run: RunFolder,
     ctx.obj.unsaid = tuple(one for one in (words, rename[1] if rename is not None else None) if one)
     settings = _settings(ctx, run)
     prepare_process(settings)
-    from rostok.ensemble.export import jsonl, save
+    from rostok.ensemble.shell.export import jsonl, save
+    from rostok.ensemble.shell.wording import Wording
     from rostok.ensemble.talker import open_keeper
-    from rostok.ensemble.wording import Wording
     from rostok.runs import Run
 
     say = Wording(language or settings.ensemble.language)

@@ -15,8 +15,8 @@ from rostok.cli_chat import Language
 from rostok.cli_run import RunFolder, open_console, prepare_process
 
 if TYPE_CHECKING:
+    from rostok.ensemble.shell.wording import Wording
     from rostok.ensemble.talker import Keeper
-    from rostok.ensemble.wording import Wording
 
 memory_app = typer.Typer(no_args_is_help=True, help="What a run remembers of people: notes and earlier words.",
                          epilog='Begin with: rostok memory remember runs/demo "My daughter is called Anna."')
@@ -84,8 +84,8 @@ def _keeping(ctx: typer.Context, run: Path, name: str, language: str | None, *,
     ctx.obj.folder = run
     settings = Run(run).read().settings
     prepare_process(settings)
+    from rostok.ensemble.shell.wording import Wording
     from rostok.ensemble.talker import open_keeper
-    from rostok.ensemble.wording import Wording
 
     say = Wording(language or settings.ensemble.language)
     with open_keeper(Run(run), f"rostok memory {name} {run}", settings if embed else None) as keeper:

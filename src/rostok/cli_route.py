@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rostok.config import Settings, StrategyName
-    from rostok.ensemble.router import Route
+    from rostok.ensemble.routing.router import Route
     from rostok.runs import Run
 
 _SHOWN = 6  # seeds in the table, of those that the run's own strategy puts first
@@ -75,11 +75,11 @@ def _routed(run: Run, settings: Settings, question: str, names: list[StrategyNam
     from contextlib import nullcontext
 
     from rostok.embedder import Embedder
-    from rostok.ensemble.calibrate import calibrated
-    from rostok.ensemble.index import index
-    from rostok.ensemble.memory import Memory
-    from rostok.ensemble.router import Router
-    from rostok.ensemble.strategies import Material, open_strategy
+    from rostok.ensemble.recall.index import index
+    from rostok.ensemble.recall.memory import Memory
+    from rostok.ensemble.routing.calibrate import calibrated
+    from rostok.ensemble.routing.router import Router
+    from rostok.ensemble.routing.strategies import Material, open_strategy
     from rostok.models import find_embedder
     from rostok.seeds.library import Library
 

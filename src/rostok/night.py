@@ -21,8 +21,8 @@ from rostok.swarm.deadline import TimeIsUp, alarm
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rostok.ensemble.memory import Memory
-    from rostok.ensemble.router import Router
+    from rostok.ensemble.recall.memory import Memory
+    from rostok.ensemble.routing.router import Router
     from rostok.seeds.record import Seed
     from rostok.swarm.grow import Grown
 
@@ -174,10 +174,10 @@ def _refuse_left_out(grown: Grown | None) -> None:
 def memory_stage(run: Run, settings: Settings, watch: Watch) -> None:
     """Fill the memory, calibrate the router, measure it, and draw the map."""
     from rostok.embedder import Embedder
-    from rostok.ensemble.calibrate import open_router
-    from rostok.ensemble.index import index
     from rostok.ensemble.measure import measure_router
-    from rostok.ensemble.memory import Memory
+    from rostok.ensemble.recall.index import index
+    from rostok.ensemble.recall.memory import Memory
+    from rostok.ensemble.routing.calibrate import open_router
     from rostok.generator.general import HELD_OUT
     from rostok.swarm.records import Measurements
 

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from rostok import __version__
 from rostok.config import Settings, resolve
 from rostok.embedder import Embedder
-from rostok.ensemble.calibrate import open_router
 from rostok.ensemble.conversation import Ensemble, open_ensemble
-from rostok.ensemble.index import index
-from rostok.ensemble.memory import Memory
+from rostok.ensemble.recall.index import index
+from rostok.ensemble.recall.memory import Memory
+from rostok.ensemble.routing.calibrate import open_router
 from rostok.generator.records import Manifest, Page, Turn
 from rostok.models import Base, find_base, find_embedder
 from rostok.records import append_jsonl, file_digest, write_atomic

@@ -11,11 +11,11 @@ import numpy as np
 from langgraph.checkpoint.base import empty_checkpoint
 from numpy.typing import NDArray
 
-from rostok.ensemble.answer import Answer
-from rostok.ensemble.checkpoints import Entries
-from rostok.ensemble.memory import Remembered
-from rostok.ensemble.router import Route
-from rostok.ensemble.threads import Conversations, new_turn
+from rostok.ensemble.history.answer import Answer
+from rostok.ensemble.history.checkpoints import Entries
+from rostok.ensemble.history.threads import Conversations, new_turn
+from rostok.ensemble.recall.memory import Remembered
+from rostok.ensemble.routing.router import Route
 
 
 class Hashes:

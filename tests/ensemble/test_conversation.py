@@ -12,11 +12,11 @@ import pytest
 from rostok.config import Settings
 from rostok.embedder import Embedder
 from rostok.engines.protocol import Message
-from rostok.ensemble.answer import Answer
 from rostok.ensemble.conversation import Ensemble, open_ensemble
-from rostok.ensemble.index import index
+from rostok.ensemble.history.answer import Answer
+from rostok.ensemble.recall.index import index
 from rostok.ensemble.registry import admit
-from rostok.ensemble.router import Route
+from rostok.ensemble.routing.router import Route
 from rostok.ensemble.talk import Fleeting, Manner
 from rostok.errors import DataError, ModelError, QuestionError, RunError
 from rostok.models import Base

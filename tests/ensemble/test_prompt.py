@@ -7,8 +7,8 @@ import pytest
 from rostok.engines.protocol import Message
 from rostok.engines.templates import TEMPLATES, Template
 from rostok.ensemble.conversation import Ensemble
-from rostok.ensemble.memory import Remembered
 from rostok.ensemble.prompt import compose, language_wish, visible
+from rostok.ensemble.recall.memory import Remembered
 
 
 def _remembered(text: str, source: str = "page 1 of “T”, written, author model") -> Remembered:

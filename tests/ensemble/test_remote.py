@@ -12,7 +12,7 @@ import pytest
 from rostok.engines.protocol import Message, Sampling
 from rostok.ensemble.conversation import Ensemble
 from rostok.ensemble.remote import RemoteEnsemble, Wire
-from rostok.ensemble.router import Route
+from rostok.ensemble.routing.router import Route
 from rostok.ensemble.serving import Serving
 from rostok.ensemble.talker import Talker
 from rostok.errors import PromptTooLong, QuestionError, RostokError, RunError, ServerError

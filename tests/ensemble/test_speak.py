@@ -16,7 +16,7 @@ from rostok.config import EnsembleSettings, Mixing
 from rostok.engines.llamacpp import LlamaCppEngine
 from rostok.engines.protocol import Engine, Message, Request, Sampling
 from rostok.ensemble.hot import keep_hot
-from rostok.ensemble.router import Route
+from rostok.ensemble.routing.router import Route
 from rostok.ensemble.speak import Speaker
 from rostok.errors import AdapterError, ModelError
 from rostok.swarm.adapter_gguf import export_adapter

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from rostok.config import Settings
 from rostok.embedder import Embedder
-from rostok.ensemble import corpus
-from rostok.ensemble.calibrate import calibrated
-from rostok.ensemble.index import index
-from rostok.ensemble.memory import Memory
-from rostok.ensemble.router import Router
-from rostok.ensemble.strategies import Material, open_strategy
+from rostok.ensemble.recall import corpus
+from rostok.ensemble.recall.index import index
+from rostok.ensemble.recall.memory import Memory
+from rostok.ensemble.routing.calibrate import calibrated
+from rostok.ensemble.routing.router import Router
+from rostok.ensemble.routing.strategies import Material, open_strategy
 from rostok.estimate.found import size
 from rostok.estimate.pace import EnginePace, MemoryPace
 from rostok.generator.general import HELD_OUT

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rostok.ensemble.conversation import Ensemble
-from rostok.ensemble.export import markdown
-from rostok.ensemble.wording import Wording
+from rostok.ensemble.shell.export import markdown
+from rostok.ensemble.shell.wording import Wording
 from rostok.seeds.record import Seed
 from tests.ensemble.serve.at_work import Served
 

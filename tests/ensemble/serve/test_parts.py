@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rostok.config import Settings, resolve
-from rostok.ensemble.answer import Answer, hue
 from rostok.ensemble.conversation import Ensemble
+from rostok.ensemble.history.answer import Answer, hue
 from rostok.ensemble.serve import server
 from rostok.ensemble.serve.answering import Answering
 from rostok.ensemble.serve.faces import Faces

@@ -20,11 +20,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from rostok.ensemble.answer import Answer
+from rostok.ensemble.history.answer import Answer
+from rostok.ensemble.history.threads import open_conversations
 from rostok.ensemble.remote import RemoteEnsemble, connect
 from rostok.ensemble.serving import Serving, serving_file
 from rostok.ensemble.talker import server_of
-from rostok.ensemble.threads import open_conversations
 from rostok.records import read_record
 from rostok.runs import Run
 from rostok.seeds.record import Seed

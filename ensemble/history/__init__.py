@@ -1,0 +1,1 @@
+"""What people said, noted, and had answered."""

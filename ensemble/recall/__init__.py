@@ -1,0 +1,1 @@
+"""What the experts were grown from, as the ensemble remembers it."""

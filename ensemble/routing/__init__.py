@@ -1,0 +1,1 @@
+"""Which expert answers a question, and whether any does."""
