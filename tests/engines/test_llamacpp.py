@@ -44,7 +44,7 @@ def test_more_adapters_than_memory_holds_answer_as_the_first_did(engine: LlamaCp
     for number, name in enumerate(names):
         engine.add_adapter(name, gguf_adapters["ab"[number % 2]])
     texts = [answer(engine, ask(adapter=name)).text for name in (*names, *names)]
-    assert len(engine._hot) <= 8
+    assert len(engine._shelf.hot) <= 8
     assert texts == texts[:2] * 12 and texts[0] != texts[1]
     for name in names:
         engine.remove_adapter(name)

@@ -160,6 +160,17 @@ def test_mixture_and_others_leave_each_other_alone(speaker: Speaker, engine: Lla
     assert sorted(engine._free) == list(range(engine.sequences)) and not engine._mixtures
 
 
+def test_mixture_gets_its_places_on_a_busy_engine(engine: LlamaCppEngine) -> None:
+    """A mixture that waits until nobody asks any more: it needs two places at once, and every free one was taken singly."""
+    told = Message("user", "Tell me a long story about a harbour.")
+    crowd = [engine.submit(Request((told,), Sampling(max_tokens=24 + 7 * number, temperature=0.8), seed=number))
+             for number in range(20)]  # of unlike lengths, so that no two places become free in the same step
+    said = engine.submit(Request((Message("user", QUESTION),), GREEDY, voices=(("a", 0.5), ("b", 0.5)))).result(120)
+    waiting = sum(not one.done() for one in crowd)
+    assert said.text and waiting > 4
+    assert all(one.result(120).text for one in crowd)
+
+
 def test_judge_takes_one_of_the_answers_and_tells_the_whole_cost(speaker: Speaker, engine: Engine) -> None:
     """Words that nobody said, told before the judge has chosen, or the cost of one answer for that of two and a judge."""
     told: list[str] = []
@@ -229,7 +240,7 @@ def test_budget_holds_and_cold_experts_come_back(engine: LlamaCppEngine, speaker
     assert keep_hot(engine, files, EnsembleSettings(hot_mib=max(1, int(1.5 * mib)))) >= 1
     engine.hold(1)
     for name in ("a", "b", "again", "a"):
-        assert alone(engine, name) == wanted[name] and len(engine._hot) <= 2  # the one at work, while another is read
+        assert alone(engine, name) == wanted[name] and len(engine._shelf.hot) <= 2  # the one at work, while another is read
     both = EnsembleSettings(hot_mib=1, mixing="tokens", experts=2)
     assert keep_hot(engine, files * 40, both) >= 2  # who speaks together must be there together
     assert keep_hot(engine, files, EnsembleSettings(hot_mib=4096)) == 3

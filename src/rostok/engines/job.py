@@ -8,34 +8,14 @@ from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rostok.engines.protocol import Completion, OnText, Request, Score
+from rostok.engines.shelf import Line
 from rostok.engines.speech import Speech
 
 if TYPE_CHECKING:
     from rostok.engines.sampling import Sampler
-
-
-@dataclass(eq=False)
-class Adapter:
-    """One version of a registered adapter.
-
-    Attributes:
-        stamp: of the file as it was registered; another one is another version.
-        handle: llama.cpp's, or None while the adapter is not in memory.
-    """
-
-    name: str
-    path: Path
-    stamp: tuple[int, int]
-    handle: Any = None
-    users: int = 0        # jobs that wait or run with it
-    retired: bool = False  # removed or replaced: freed when the last of them is done
-
-
-Line = tuple[tuple[Adapter, float], ...]  # adapters at work with their scales; none is the base
 
 
 @dataclass(eq=False)
@@ -127,15 +107,6 @@ def common(one: Sequence[int], two: Sequence[int]) -> int:
             break
         count += 1
     return count
-
-
-def stamp_of(file: Path) -> tuple[int, int]:
-    """What tells one version of a file from another without reading it; (0, 0) where there is none."""
-    try:
-        found = file.stat()
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
 
 
 def share_equal_prompts(jobs: Sequence[Job]) -> None:

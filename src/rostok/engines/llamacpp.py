@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from rostok.engines.context import BATCH, Context
-from rostok.engines.job import Adapter, Job, Line, common, share_equal_prompts, stamp_of
+from rostok.engines.job import Job, common, share_equal_prompts
 from rostok.engines.mixture import Mixture
 from rostok.engines.protocol import QUEUE, Completion, Engine, OnText, Request, Score
 from rostok.engines.sampling import Samplers
+from rostok.engines.shelf import Adapter, Line, Shelf, stamp_of
 from rostok.engines.templates import template_for
 from rostok.engines.waiting import Waiting
 from rostok.errors import AdapterError, DeadlinePassed, ModelError, PromptTooLong
@@ -28,7 +29,6 @@ _PREFIXES = 4          # shared prefixes kept at once, each in a stream of its o
 _SHORTEST_PREFIX = 32  # tokens; copying less costs more than computing it
 _DRIBBLE = 8           # so few tokens of a prompt go one by one with everybody's next token instead of in a pass of their own
 _SCORED = 128          # tokens with logits in one pass: a row is 200 KB with 49,000 words
-_HOT = 8               # adapters in memory unless told by `hold`: each makes a change dearer by 0.2 ms; reading one takes 3.5 ms
 _TURN = 4              # rounds of requests that one adapter may have while another waits
 
 T = TypeVar("T")
@@ -67,11 +67,7 @@ class LlamaCppEngine(Engine):
         self._samplers = Samplers(self._llama)
         self._free = list(range(self.sequences))  # a heap, so that the lowest are taken first
         self._prefixes: OrderedDict[tuple[Line, tuple[int, ...]], int] = OrderedDict()  # the streams that hold them
-        self._adapters: dict[str, Adapter] = {}
-        self._hot: OrderedDict[Adapter, None] = OrderedDict()  # those in memory, the one used longest ago first
-        self._retired: list[Adapter] = []
-        self._held = _HOT
-        self._at_work: Line = ()
+        self._shelf = Shelf(self._llama)
         self._waiting: Waiting[Job] = Waiting(_TURN * self.sequences)
         self._running: list[Job] = []
         self._mixtures: list[Mixture] = []
@@ -133,10 +129,9 @@ class LlamaCppEngine(Engine):
 
         def add() -> None:
             fresh = Adapter(name, file, stamp_of(file))
-            self._load(fresh)
+            self._shelf.load(fresh)
             with self._lock:
-                self._retire(name)
-                self._adapters[name] = fresh
+                self._shelf.put(fresh)
 
         self._order(add)
 
@@ -144,19 +139,14 @@ class LlamaCppEngine(Engine):
         """Forget an adapter; see `Engine.remove_adapter`."""
         def remove() -> None:
             with self._lock:
-                if name not in self._adapters:
-                    raise AdapterError(f"no adapter '{name}' is registered with {self.name}.")
-                self._retire(name)
+                if not self._shelf.retire(name):
+                    raise self._unknown(name)
 
         self._order(remove)
 
     def hold(self, adapters: int) -> None:
         """Keep at most so many adapters in memory; see `Engine.hold`."""
-        def keep() -> None:
-            self._held = max(1, adapters)
-            self._make_room()
-
-        self._order(keep)
+        self._order(lambda: self._shelf.hold(adapters))
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of the text, with the beginning-of-sequence token where the model wants one."""
@@ -189,22 +179,22 @@ class LlamaCppEngine(Engine):
         with self._lock:
             self._check_open()
             for job in jobs:
-                named = self._named(job.request)
-                for name in [name for name, _ in named if name not in self._adapters]:
-                    job.fail(AdapterError(f"no adapter '{name}' is registered with {self.name}."))
+                named = [(name, self._shelf.find(name), scale) for name, scale in self._named(job.request)]
+                job.line = tuple((adapter, scale) for _, adapter, scale in named if adapter is not None)
+                for name in [name for name, adapter, _ in named if adapter is None]:
+                    job.fail(self._unknown(name))
                 if job.over:
                     job.free()
                     continue
-                job.line = tuple((self._adapters[name], scale) for name, scale in named)
                 for adapter, _ in job.line:
                     adapter.users += 1
                 if job.request.deadline is not None:
                     job.until = time.monotonic() + job.request.deadline
                     heapq.heappush(self._deadlines, (job.until, id(job), job))
                 if job.request.voices:
-                    lines = [((self._adapters[name], 1.0),) if name is not None else () for name, _ in job.request.voices]
-                    weights = [weight for _, weight in job.request.voices]
-                    self._mixtures.append(Mixture(job, list(zip(lines, weights, strict=True))))
+                    lines = iter([((adapter, 1.0),) for adapter, _ in job.line])
+                    voices = [(next(lines) if name is not None else (), weight) for name, weight in job.request.voices]
+                    self._mixtures.append(Mixture(job, voices))
                 else:
                     self._waiting.put(job)
             self._lock.notify_all()
@@ -226,12 +216,8 @@ class LlamaCppEngine(Engine):
             self._lock.notify_all()
         return done.result()  # type: ignore[return-value]
 
-    def _retire(self, name: str) -> None:
-        """Take an adapter out of the registry; it is freed when the last job that uses it is done."""
-        old = self._adapters.pop(name, None)
-        if old is not None:
-            old.retired = True
-            self._retired.append(old)
+    def _unknown(self, name: str) -> AdapterError:
+        return AdapterError(f"no adapter '{name}' is registered with {self.name}.")
 
     # ── the engine's thread ─────────────────────────────────────────────────────────────────────────────────
 
@@ -268,13 +254,9 @@ class LlamaCppEngine(Engine):
                 done.set_result(work())
             except Exception as error:  # noqa: BLE001  # it belongs to whoever gave the order
                 done.set_exception(error)
-        for adapter in [adapter for adapter in self._retired if adapter.users == 0]:
-            if any(one is adapter for one, _ in self._at_work):
-                self._use(())
+        for adapter in self._shelf.sweep():
             for key in [key for key in self._prefixes if any(one is adapter for one, _ in key[0])]:
                 self._forget_prefix(key)
-            self._unload(adapter)
-            self._retired.remove(adapter)
 
     def _give_up(self) -> None:
         """Free the places of those whose caller has gone, and of those whose time is over."""
@@ -288,17 +270,17 @@ class LlamaCppEngine(Engine):
 
     def _admit(self) -> None:
         """Give free sequences to those who wait, and the shared prefixes to the admitted."""
-        while self._free:
+        while len(self._free) > self._kept_free():
             with self._lock:
-                job = self._waiting.take(self._at_work, idle=not self._running)
+                job = self._waiting.take(self._shelf.at_work, idle=not self._running)
             if job is None:
                 break
             if job.over:
                 self._finish(job)
                 continue
-            if job.line != self._at_work:
+            if job.line != self._shelf.at_work:
                 try:
-                    self._use(job.line)
+                    self._shelf.use(job.line)
                 except AdapterError as error:
                     self._finish(job, error=error)
                     continue
@@ -308,16 +290,21 @@ class LlamaCppEngine(Engine):
                 self._llama.copy(self._prefix(tuple(job.tokens[: job.shared])), job.sequence)
                 job.fed = job.shared
 
+    def _kept_free(self) -> int:
+        """Sequences that mixtures wait for: they need several at once, which a busy engine would never have free."""
+        with self._lock:
+            return sum(len(mixture.voices) for mixture in self._mixtures if not mixture.sequences)
+
     def _mix(self) -> None:
         """One word of every mixture; the batch of the others goes on with its own adapter afterwards."""
         with self._lock:
             mixtures = list(self._mixtures)
-        at_work = self._at_work
+        at_work = self._shelf.at_work
         for mixture in mixtures:
             job = mixture.job
             if not job.over and mixture.seat(self._free):
                 try:
-                    self._draw(job, mixture.step(self._llama, self._use))
+                    self._draw(job, mixture.step(self._llama, self._shelf.use))
                 except AdapterError as error:
                     self._finish(job, error=error)
             elif job.over:
@@ -326,41 +313,12 @@ class LlamaCppEngine(Engine):
                 mixture.rise(self._llama, self._free)
                 with self._lock:
                     self._mixtures.remove(mixture)
-        if mixtures and self._running and self._at_work != at_work:
-            self._use(at_work)
-
-    def _use(self, line: Line) -> None:
-        for adapter, _ in line:
-            if adapter.handle is None:
-                self._load(adapter, line)
-            self._hot.move_to_end(adapter)
-        self._llama.use_adapters([(adapter.handle, scale) for adapter, scale in line])
-        self._at_work = line
-
-    def _load(self, adapter: Adapter, company: Line = ()) -> None:
-        """Read an adapter into memory, in the place of the one used longest ago that is not of this company."""
-        if stamp_of(adapter.path) != adapter.stamp:
-            raise AdapterError(f"adapter '{adapter.name}' was changed or removed since it was registered ({adapter.path}). "
-                               "Register it again.")
-        adapter.handle = self._llama.load_adapter(adapter.path)
-        self._hot[adapter] = None
-        self._make_room(adapter, *(one for one, _ in company))
-
-    def _make_room(self, *stay: Adapter) -> None:
-        """Unload those used longest ago until no more are in memory than may be; those at work stay, too."""
-        kept = {*stay, *(adapter for adapter, _ in self._at_work)}
-        for old in [old for old in self._hot if old not in kept][: max(0, len(self._hot) - self._held)]:
-            self._unload(old)
-
-    def _unload(self, adapter: Adapter) -> None:
-        if adapter.handle is not None:
-            del self._hot[adapter]
-            self._llama.free_adapter(adapter.handle)
-            adapter.handle = None
+        if mixtures and self._running and self._shelf.at_work != at_work:
+            self._shelf.use(at_work)
 
     def _prefix(self, tokens: tuple[int, ...]) -> int:
         """The stream that holds these tokens as the adapter at work reads them; computed if it is not there."""
-        key = (self._at_work, tokens)
+        key = (self._shelf.at_work, tokens)
         if key not in self._prefixes:
             if len(self._prefixes) == self._prefix_room:
                 self._forget_prefix(next(iter(self._prefixes)))

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rostok.engines.context import BATCH, Context
-from rostok.engines.job import Job, Line
+from rostok.engines.job import Job
+from rostok.engines.shelf import Line
 
 
 @dataclass(eq=False)
