@@ -188,6 +188,21 @@ def beside(figures: dict[str, Any], system: str, other: str) -> tuple[float, flo
     return round(own["ttft_ms"] / max(1e-9, its["ttft_ms"]), 3), round(own["tok_s"] / max(1e-9, its["tok_s"]), 3)
 
 
+def cold_load(bench: Bench) -> float:
+    """Milliseconds that an expert which is not in memory takes longer to its first word than one that is; medians."""
+    first, second, *_ = [one.id for one in bench.seeds]
+    waited: dict[bool, list[float]] = {True: [], False: []}
+    bench.speaker.engine.hold(1)
+    for place, name in enumerate((first, first, second, second) * 8):
+        told: list[float] = []
+        started = time.perf_counter()
+        bench.speaker.speak(f"{place}: what is there to see?", route_to(name), (), (), sampling=GREEDY,
+                            on_text=lambda _, told=told: told.append(time.perf_counter()))  # type: ignore[misc]
+        if told:
+            waited[place % 2 == 0].append((told[0] - started) * 1000)  # every second question finds its expert in memory
+    return round(statistics.median(waited[True]) - statistics.median(waited[False]), 1)
+
+
 def equals_the_base(bench: Bench) -> tuple[float, float]:
     """Of general questions held out: the share left to the base, and of these the share answered word for word as by it."""
     left, same = 0, 0
@@ -279,15 +294,17 @@ def main() -> None:
             print(f"{system.name:22s}{accuracy:8.1%}   {low:6.1%}–{high:6.1%}{figures[system.name]['bits_per_byte']:11.3f}"
                   f"{ttft:15.0f}{rate:10.1f}", flush=True)
         abstained, same = equals_the_base(bench)
+        cold = cold_load(bench) if len(bench.seeds) > 1 else None
     default = "ensemble with pages" if bench.settings.ensemble.retrieval else "ensemble"
     first, rate = beside(figures, default, "base")
     figures |= {"abstain": abstained, "equal_to_base": same, "rival": trained, "seeds": len(bench.seeds), "items": items,
-                "default": default, "ttft_ratio": first, "tok_s_ratio": rate,
+                "cold_load_ms": cold, "default": default, "ttft_ratio": first, "tok_s_ratio": rate,
                 "without_pages": beside(figures, "ensemble", "base"),
                 "with_pages": beside(figures, "ensemble with pages", "base with pages"),
                 "processor": processor(), "cores": usable_cores()}
     print(f"\nthe default, {default}: first word {first:.2f}× the base's (asked for: 1.1), tokens/s {rate:.2f}× (0.9); "
-          f"{abstained:.0%} of general questions left to the base, {same:.0%} of these answered word for word as by it")
+          f"{abstained:.0%} of general questions left to the base, {same:.0%} of these answered word for word as by it; "
+          f"an expert that is not in memory speaks {cold} ms later (100)")
     print(json.dumps(figures))
 
 
