@@ -343,7 +343,7 @@ class LlamaCppEngine(Engine):
         into many small ones (108 prompts of 60 tokens took 63 s mixed, 1.0 s one by one).
         """
         while True:
-            few = _DRIBBLE if len(self._running) > _DRIBBLE else 1  # alone, the first token comes sooner in one pass
+            few = _DRIBBLE if len(self._running) > _DRIBBLE else 1  # among few, the first token comes sooner so
             behind = sorted((job for job in self._running if job.left > few or (job.scoring and job.left)),
                             key=lambda job: job.sequence)
             if not behind:
@@ -361,8 +361,8 @@ class LlamaCppEngine(Engine):
             self._feed(group, tokens)
 
     def _due(self, job: Job) -> int:
-        """Tokens of a job that can be computed ahead of the common step."""
-        return job.left if job.scoring else job.left - 1
+        """Tokens of a job that can be computed ahead of the common step: alone, the last one too, which saves it a pass."""
+        return job.left if job.scoring or len(self._running) == 1 else job.left - 1
 
     def _decode(self) -> None:
         """One token of every job in one pass."""
