@@ -126,13 +126,14 @@ def prompted(how: Callable[[Seed, int], tuple[str, str]], seed: Seed, engine: En
 
 
 def generated(seed: Seed, folder: Path, engine: Engine, frozen: FrozenBase, budget: int, settings: Settings) -> Written:
-    """(d) This generator; the pages in the order of the plan, up to the budget."""
+    """(d) This generator; its pages in a random order, up to the budget."""
     started = time.perf_counter()
     pages = max(20, round(budget / PER_PAGE))
     corpus = settings.corpus.model_copy(update={"pages": pages})
     manifest = build(seed, folder, corpus, settings.random_seed, engine, frozen.sha256)
     seconds = time.perf_counter() - started
     chosen = list(training_pages(folder)[0])
+    random.Random(stable_seed(seed.id)).shuffle(chosen)  # accepted last are the model's, which a cut would leave out
     tokens = frozen.page_tokens(chosen, settings.training.max_tokens)
     kept = cut(tokens, budget)
     refused = sum(manifest.rejected.values())
