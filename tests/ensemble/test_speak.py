@@ -163,8 +163,8 @@ def test_mixture_and_others_leave_each_other_alone(speaker: Speaker, engine: Lla
 def test_mixture_gets_its_places_on_a_busy_engine(engine: LlamaCppEngine) -> None:
     """A mixture that waits until nobody asks any more: it needs two places at once, and every free one was taken singly."""
     told = Message("user", "Tell me a long story about a harbour.")
-    crowd = [engine.submit(Request((told,), Sampling(max_tokens=24 + 7 * number, temperature=0.8), seed=number))
-             for number in range(20)]  # of unlike lengths, so that no two places become free in the same step
+    crowd = [engine.submit(Request((told,), Sampling(max_tokens=16 + 3 * number, temperature=0.8), seed=number))
+             for number in range(16)]  # of unlike lengths, so that no two places become free in the same step
     said = engine.submit(Request((Message("user", QUESTION),), GREEDY, voices=(("a", 0.5), ("b", 0.5)))).result(120)
     waiting = sum(not one.done() for one in crowd)
     assert said.text and waiting > 4
