@@ -18,7 +18,7 @@ from rostok.records import Record
 from rostok.swarm.messages import Plan
 
 if TYPE_CHECKING:
-    from rostok.swarm.fused import Job
+    from rostok.swarm.job import Job
     from rostok.swarm.stack import Stack
 
 SHARE = 0.85       # of the memory at hand that training may take; the rest is for what the model does not know

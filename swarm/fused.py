@@ -19,12 +19,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from rostok.config import TrainingSettings
 from rostok.errors import DataError
 from rostok.records import digest
 from rostok.swarm.heap import Heap
+from rostok.swarm.job import Ended, How, Job, State, Step
 from rostok.swarm.lora import Adapter
 from rostok.swarm.loss import distillation_loss, next_token_loss
 from rostok.swarm.records import LossPoint
@@ -35,76 +36,8 @@ from rostok.swarm.teacher import Lessons, teach
 if TYPE_CHECKING:
     from torch import Tensor
 
-How = Literal["done", "early stop", "stopped", "not finite"]
-
 PASS_TOKENS = 1280  # rows computed at once: 0.6 GB kept for the backward pass of 135M parameters; 2,560 are 3% faster
 _STOP_WINDOW = 8    # steps whose mean loss decides on an early stop
-
-
-@dataclass(frozen=True)
-class Job:
-    """One adapter to train.
-
-    Attributes:
-        name: what it is called, once in a trainer.
-        pages: token ids; a page is never mixed with another.
-        settings: rank, rate, schedule, clip and so on; `together` and `trainer` are not looked at.
-        random_seed: of the first matrices and of the order of the pages.
-        contexts: token ids that the teacher reads before each page, none of them for nothing; looked at when the objective
-            has a teacher (`rostok.swarm.teacher.contexts` makes them of the seed's card).
-    """
-
-    name: str
-    pages: Sequence[Sequence[int]]
-    settings: TrainingSettings
-    random_seed: int
-    contexts: Sequence[Sequence[int]] = ()
-
-    def identity(self) -> str:
-        """Hash of everything that the adapter depends on, the base aside."""
-        texts = {tuple(context): None for context in self.contexts} if self.settings.distils else {}
-        place = {context: number for number, context in enumerate(texts)}
-        taught = [[place[tuple(context)] for context in self.contexts], *texts] if texts else []
-        return digest(self.name, [list(page) for page in self.pages], self.settings.recipe(), self.random_seed, *taught)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A job that left the trainer.
-
-    Attributes:
-        how: `done`; `early stop` (the loss is below `stop_loss`); `stopped` (asked to); `not finite` (evicted).
-        reason: the same as a sentence.
-        adapter: as it was after the last step that counted.
-        tokens: trained on, all epochs.
-        seconds: its share, by tokens, of the time of the steps that it took part in.
-    """
-
-    job: Job
-    how: How
-    reason: str
-    adapter: Adapter
-    steps: int
-    tokens: int
-    seconds: float
-    curve: tuple[LossPoint, ...]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step did: jobs that took part, tokens they read, and jobs that left."""
-
-    jobs: int
-    tokens: int
-    ended: tuple[Ended, ...]
-
-
-@dataclass(frozen=True)
-class State:
-    """Everything that one job's further training depends on: `tensors` for safetensors, `values` for JSON."""
-
-    tensors: dict[str, Tensor]
-    values: dict[str, Any]
 
 
 class FusedTrainer:

@@ -6,39 +6,16 @@ For measurements. The experts of a run are trained by workers, with checkpoints:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rostok.config import TrainingSettings
 from rostok.errors import DataError, ModelError
 from rostok.swarm.base import FrozenBase
-from rostok.swarm.fused import FusedTrainer, Job
-from rostok.swarm.records import LossPoint
+from rostok.swarm.fused import FusedTrainer
+from rostok.swarm.job import Failed, Job, Trained
 from rostok.swarm.stack import Stack, unsupported
 
 _TOLERANCE = 0.03  # of the losses of random tokens; on the embedded base it is 0.007
-
-
-@dataclass(frozen=True)
-class Trained:
-    """An adapter that was trained and lies in `folder` as PEFT would have saved it."""
-
-    job: Job
-    folder: Path
-    steps: int
-    tokens: int
-    seconds: float
-    curve: tuple[LossPoint, ...]
-    trainer: Literal["fused", "trl"]
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A job that could not be trained to its end, and why."""
-
-    job: Job
-    reason: str
 
 
 def train(frozen: FrozenBase, jobs: Iterable[Job], settings: TrainingSettings, folder_of: Callable[[Job], Path], *,

@@ -28,8 +28,9 @@ from rostok.records import stable_seed
 from rostok.swarm import admission
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.checkpoint import Parcel, checkpoint, finished, finished_folder
-from rostok.swarm.fused import Ended as Finish
-from rostok.swarm.fused import FusedTrainer, Job, State
+from rostok.swarm.fused import FusedTrainer
+from rostok.swarm.job import Ended as Finish
+from rostok.swarm.job import Job, State
 from rostok.swarm.messages import Ended, Kept, Message, Note, Pace, Plan, Planned, Progress, Returned, Take, Taken
 from rostok.swarm.schedule import steps_of
 from rostok.swarm.stack import Stack

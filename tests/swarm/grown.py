@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rostok.swarm.fused import Ended, FusedTrainer, Job
+from rostok.swarm.fused import FusedTrainer
+from rostok.swarm.job import Ended, Job
 from rostok.swarm.stack import Stack
 
 

@@ -11,7 +11,7 @@ import torch
 
 from rostok.errors import StorageError
 from rostok.swarm.checkpoint import checkpoint, latest, store, sweep
-from rostok.swarm.fused import State
+from rostok.swarm.job import State
 
 
 def state(step: int) -> State:

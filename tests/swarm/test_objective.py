@@ -18,7 +18,8 @@ from rostok.generator.records import Page, Turn
 from rostok.models import find_base
 from rostok.seeds.library import Library
 from rostok.swarm.base import FrozenBase
-from rostok.swarm.fused import Ended, FusedTrainer, Job, State
+from rostok.swarm.fused import FusedTrainer
+from rostok.swarm.job import Ended, Job, State
 from rostok.swarm.loss import distillation_loss, next_token_loss
 from rostok.swarm.matrix import Matrix
 from rostok.swarm.messages import Ended as Told
