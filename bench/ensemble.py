@@ -5,9 +5,10 @@
     make bench-ensemble ARGS="runs/mine --no-rival"    without the rival, whose training takes as long as all the experts'
 
 Systems: the base; the base reading the nearest pages; the best single expert; one expert trained on all corpora at the same
-total tokens; an expert drawn at random; the ensemble without and with pages to read; an oracle that knows the seed. Asked
-are the seeds' open chat probes, in wordings that no page uses, greedy; and the general questions that the router should leave
-to the base. Bits per byte are of held-out pages, each routed by its first sentence. Intervals: 95%, bootstrap over seeds.
+total tokens; an expert drawn at random; the ensemble without and with pages to read; an oracle that knows the seed. Asked is
+what follows a seed's nodes, in six of the sixteen wordings of bench/questions.py each, greedy; and the general questions that
+the router should leave to the base. Bits per byte are of held-out pages, each routed by its first sentence. Intervals: 95%,
+bootstrap over seeds.
 Prints a table and, as its last line, JSON.
 """
 
@@ -30,6 +31,7 @@ from rostok.environment import prepare
 prepare()
 
 import numpy as np  # noqa: E402
+from questions import PARAPHRASES  # noqa: E402  # bench/questions.py
 
 from rostok.config import Settings  # noqa: E402
 from rostok.embedder import Embedder  # noqa: E402
@@ -51,7 +53,7 @@ from rostok.seeds.library import Library  # noqa: E402
 from rostok.seeds.record import Seed  # noqa: E402
 from rostok.swarm.base import FrozenBase  # noqa: E402
 from rostok.swarm.fresh import fresh_adapter  # noqa: E402
-from rostok.swarm.probes import questions, right  # noqa: E402
+from rostok.swarm.probes import QUESTIONS, questions, right  # noqa: E402
 
 ALL = "all-corpora"  # the rival's name with the engine
 NODES, PAGES, TIMED, DRAWS = 2, 3, 24, 2000
@@ -120,10 +122,17 @@ def answer(bench: Bench, system: System, question: str, seed: str | None, sampli
 # ── what is measured ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def wordings(seed: Seed, nodes: int) -> list[tuple[str, str, str]]:
+    """Open questions as (question, name asked about, right name), each node in six wordings that helped to choose nothing."""
+    dice = random.Random(seed.id)
+    asked = questions(seed, nodes)[::len(QUESTIONS)]
+    return [(wording.format(x=about), about, expected) for _, about, expected in asked for wording in dice.sample(PARAPHRASES, 6)]
+
+
 def probe_hits(bench: Bench, system: System) -> list[list[bool]]:
     """Right or wrong, by seed."""
     return [[right(answer(bench, system, question, seed.id, GREEDY).text, seed, about, expected)
-             for question, about, expected in questions(seed, NODES)] for seed in bench.seeds]
+             for question, about, expected in wordings(seed, NODES)] for seed in bench.seeds]
 
 
 def interval(groups: Sequence[Sequence[bool]]) -> tuple[float, float]:
@@ -148,7 +157,7 @@ def bits_per_byte(bench: Bench, system: System) -> float:
             if page.turns:  # a conversation begins with its first question; what is told are the turns after it
                 asked, text = page.turns[0].content, "\n\n".join(turn.content for turn in page.turns[1:])
             messages, _ = compose(engine, asked, (), read, 400)
-            prompt = engine.template.render(messages) if read or page.turns else ""
+            prompt = engine.template.render(messages)  # for all, since a text's first token is not scored without a prompt
             waiting += engine.submit_scores(prompt, [text], adapter=chosen)
             length += len(text.encode())
     for future in waiting:
@@ -163,17 +172,18 @@ def speeds(bench: Bench, systems: Sequence[System]) -> dict[str, tuple[float, fl
     """
     firsts: dict[str, list[float]] = {system.name: [] for system in systems}
     drawn: dict[str, list[tuple[int, float]]] = {system.name: [] for system in systems}
-    asked = [(seed, f"{question} Tell me all that you know about it.")
-             for wording in range(6) for seed in bench.seeds for question, *_ in questions(seed, 1)[wording : wording + 1]]
-    for seed, question in asked[:TIMED]:
-        for system in systems:
+    dice = random.Random(5)
+    asked = [(seed, wordings(seed, 1)[wording][0]) for wording in range(6) for seed in bench.seeds]
+    for number, (seed, question) in enumerate(asked[:TIMED]):
+        for place, system in enumerate(dice.sample(systems, len(systems))):  # who follows the same expert finds it at work
             told: list[float] = []
 
             def note(_: str, told: list[float] = told) -> None:
                 told.append(time.perf_counter())
 
+            own = f"{number}.{place}: {question} Tell me all that you know about it."  # whose vector nobody has computed
             started = time.perf_counter()
-            said = answer(bench, system, question, seed.id, LONG, note)
+            said = answer(bench, system, own, seed.id, LONG, note)
             if told:
                 firsts[system.name].append((told[0] - started) * 1000)
                 drawn[system.name].append((said.tokens - 1, told[-1] - told[0]))
@@ -190,7 +200,7 @@ def beside(figures: dict[str, Any], system: str, other: str) -> tuple[float, flo
 
 def cold_load(bench: Bench) -> float:
     """Milliseconds that an expert which is not in memory takes longer to its first word than one that is; medians."""
-    first, second, *_ = [one.id for one in bench.seeds]
+    first, second, *_ = [one.id for one in bench.seeds]  # with room for one, each puts the other out
     waited: dict[bool, list[float]] = {True: [], False: []}
     bench.speaker.engine.hold(1)
     for place, name in enumerate((first, first, second, second) * 8):
@@ -280,7 +290,7 @@ def main() -> None:
     systems = [system for system in SYSTEMS if not (arguments.no_rival and system.name == "trained on all")]
     figures: dict[str, Any] = {}
     with opened(arguments.run, arguments.seeds, not arguments.no_rival) as (bench, trained):
-        items = sum(len(questions(seed, NODES)) for seed in bench.seeds)
+        items = sum(len(wordings(seed, NODES)) for seed in bench.seeds)
         print(f"{len(bench.seeds)} seeds, {items} open questions\n")
         print(f"{'':22s}{'right':>8s}{'95% interval':>16s}{'bits/byte':>11s}{'first word ms':>15s}{'tokens/s':>10s}")
         quick = speeds(bench, systems)

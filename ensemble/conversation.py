@@ -108,7 +108,7 @@ class Ensemble:
 
         Args:
             on_text: gets the answer piece by piece, in the caller's thread.
-            on_route: gets the route before the first piece.
+            on_route: gets the route before the first piece, and again, with another seed, when somebody else speaks after all.
             pin: a seed's id, an expert's id (or the beginning of one) or title, or `base`: who answers, whatever the router
                 says.
             mixing: how several experts answer together; None as it is set.
@@ -267,9 +267,13 @@ class Ensemble:
 
     def _speak(self, question: str, route: Route, recalled: Sequence[Remembered], history: Sequence[Message],
                wish: _Wish) -> Answer:
+        def speaks(seed: str | None) -> None:
+            if wish.on_route is not None:
+                wish.on_route(route.model_copy(update={"seed": seed}))
+
         spoken = self.speaker.speak(
             question, route, history, [*recalled, *self._pages(question, route, wish)], mixing=wish.mixing,
-            sampling=wish.sampling, on_text=wish.on_text, stop=wish.stop, seed=wish.seed)
+            sampling=wish.sampling, on_text=wish.on_text, on_speaker=speaks, stop=wish.stop, seed=wish.seed)
         seed = spoken.experts[0] if spoken.experts else None
         return Answer(
             text=spoken.text, seed=seed, experts=spoken.experts, title=self.title(seed), route=route, memories=spoken.memories,

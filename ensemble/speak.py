@@ -72,14 +72,15 @@ class Speaker:
 
     def speak(self, question: str, route: Route, history: Sequence[Message] = (), memories: Sequence[Remembered] = (), *,
               mixing: Mixing | None = None, sampling: Sampling | None = None,
-              on_text: Callable[[str], None] | None = None, stop: threading.Event | None = None,
-              seed: int | None = None) -> Spoken:
+              on_text: Callable[[str], None] | None = None, on_speaker: Callable[[str | None], None] | None = None,
+              stop: threading.Event | None = None, seed: int | None = None) -> Spoken:
         """Answer a question that was routed.
 
         Args:
             history: the conversation so far.
             memories: texts that may stand in the prompt, the most important first.
             on_text: gets the answer piece by piece, in the caller's thread.
+            on_speaker: called before the first piece when somebody else speaks than the first of `speakers`; None is the base.
             stop: set from any thread, it ends the answer with what was said so far.
             seed: of the draw; None takes one that belongs to the question, so that the same question has the same answer.
 
@@ -93,7 +94,7 @@ class Speaker:
         messages, used = compose(self.engine, question, history, memories, drawn.max_tokens)
         request = Request(messages=messages, sampling=drawn,
                           seed=stable_seed(self._random_seed, question) if seed is None else seed)
-        turn = _Turn(self.engine, on_text, stop)
+        turn = _Turn(self.engine, on_text, stop, on_speaker)
         experts: tuple[str, ...]
         try:
             if how == "judge":
@@ -105,6 +106,7 @@ class Speaker:
         except AdapterError:  # an adapter is read before the first word
             if not speakers:
                 raise
+            turn.change_to(None)
             said, experts = turn.say(request), ()
             names = ", ".join(f"“{self.titles.get(name, name)}”" for name, _ in speakers)
             note = f"the file of the expert {names} was changed or is gone, so the base answers"
@@ -149,6 +151,8 @@ def _judged(turn: _Turn, request: Request, speakers: Speakers) -> tuple[Completi
     if any(answer.finish == "stopped" for answer in answers):
         first = next((k for k, answer in enumerate(answers) if answer.text), 0)
         names = [name for name, _ in speakers]
+        if first:
+            turn.change_to(names[first])
         turn.tell(answers[first].text)
         return _sum(answers, answers[first]), (names.pop(first), *names)
     prompt = turn.engine.prompt(request)
@@ -159,6 +163,8 @@ def _judged(turn: _Turn, request: Request, speakers: Speakers) -> tuple[Completi
               for k in range(len(answers))]
     best = max(range(len(answers)), key=lambda k: likely[k])
     names = [name for name, _ in speakers]
+    if best:
+        turn.change_to(names[best])
     turn.tell(answers[best].text)
     judged = sum(answer.prompt_tokens + score.tokens for row in read for answer, score in zip(answers, row, strict=True))
     whole = _sum(answers, answers[best])
@@ -172,8 +178,14 @@ def _sum(answers: Sequence[Completion], chosen: Completion) -> Completion:
 class _Turn:
     """The engine at work for one answer, with somebody who listens and may stop it."""
 
-    def __init__(self, engine: Engine, on_text: Callable[[str], None] | None, stop: threading.Event | None) -> None:
-        self.engine, self._on_text, self._stop = engine, on_text, stop
+    def __init__(self, engine: Engine, on_text: Callable[[str], None] | None, stop: threading.Event | None,
+                 on_speaker: Callable[[str | None], None] | None) -> None:
+        self.engine, self._on_text, self._stop, self._on_speaker = engine, on_text, stop, on_speaker
+
+    def change_to(self, seed: str | None) -> None:
+        """Tell who speaks, where that is not who was to."""
+        if self._on_speaker is not None:
+            self._on_speaker(seed)
 
     def tell(self, piece: str) -> None:
         """Give a piece of text to whoever listens."""

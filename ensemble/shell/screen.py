@@ -83,10 +83,10 @@ class Answering:
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop") if console.is_terminal else None
 
     def open(self) -> None:
-        """Make room for the words."""
-        self._opened = True
-        if self._live is not None:
+        """Make room for the words; a second call, when somebody else speaks after all, changes nothing."""
+        if self._live is not None and not self._opened:
             self._live.start()
+        self._opened = True
 
     def piece(self, text: str) -> None:
         """The next words."""

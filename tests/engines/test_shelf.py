@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rostok.engines.shelf import Adapter, Shelf, stamp_of
+from rostok.engines.shelf import HOT, Adapter, Shelf, stamp_of
 from rostok.errors import AdapterError
 
 
@@ -106,16 +106,18 @@ def test_nothing_is_used_freed_or_doubled(tmp_path_factory: pytest.TempPathFacto
     memory = Memory()
     shelf = shelf_of(memory)
     folder = tmp_path_factory.mktemp("shelf")
-    known(shelf, folder, *"abcd")
-    for move in moves:
+    everybody, budget = known(shelf, folder, *"abcd"), HOT
+    for number, move in enumerate(moves):
         if isinstance(move, int):
+            budget = move
             shelf.hold(move)
         elif isinstance(move, str):
+            everybody[ord(move) - ord("a")].users = number % 2  # somebody still waits for every second one
             shelf.retire(move)
             shelf.sweep()
         else:
             line = [(one, 1.0) for name in dict.fromkeys(move) if (one := shelf.find(name)) is not None]
             shelf.use(tuple(line))
         assert len(memory.held) == len(shelf.hot) == len({one.handle for one in shelf.hot})
-    shelf.hold(1)
-    assert len(shelf.hot) <= max(1, len(shelf.at_work))
+        kept = {*(one for one, _ in shelf.at_work), *(one for one in everybody if one.retired and one.users)}
+        assert len(shelf.hot) <= max(budget, len(kept))

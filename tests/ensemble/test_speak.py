@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -95,9 +96,11 @@ def test_expert_whose_file_is_gone_is_stood_in_for(adapter: Path, tmp_path: Path
     alone(engine, "a")
     path.unlink()
     try:
-        pieces: list[str] = []
+        pieces, who = list[str](), list[str | None]()
         with_lost = Speaker(engine, {"a", "lost"}, {"lost": "Lost"}, EnsembleSettings())
-        said = with_lost.speak(QUESTION, to("lost", lost=2.0, a=1.0), sampling=GREEDY, mixing=mixing, on_text=pieces.append)
+        said = with_lost.speak(QUESTION, to("lost", lost=2.0, a=1.0), sampling=GREEDY, mixing=mixing, on_text=pieces.append,
+                               on_speaker=who.append)
+        assert who == [None]
         assert said.experts == () and "Lost" in said.note and "base answers" in said.note
         assert said.text == alone(engine, None) == "".join(pieces).strip()
     finally:
@@ -114,6 +117,10 @@ def test_who_speaks_beside_whom(speaker: Speaker) -> None:
     assert speaker.speakers(route.model_copy(update={"pinned": True}), "tokens") == (("a", 1.0),)
     assert speaker.speakers(to("b", a=6.0, b=3.0), "adapters")[0][0] == "b"  # the route's own choice comes first
     assert speaker.speakers(to(None, a=1.0), "judge") == ()
+    three = to("a", a=5.0, b=3.0, again=2.0)
+    assert [name for name, _ in speaker.speakers(three, "tokens")] == ["a", "b"]  # experts: 2
+    of_three = Speaker(speaker.engine, speaker.serving, TITLES, EnsembleSettings(experts=3))
+    assert of_three.speakers(three, "tokens") == (("a", 0.5), ("b", 0.3), ("again", 0.2))
 
 
 # ── several ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,13 +178,25 @@ def test_mixture_gets_its_places_on_a_busy_engine(engine: LlamaCppEngine) -> Non
     assert all(one.result(120).text for one in crowd)
 
 
-def test_judge_takes_one_of_the_answers_and_tells_the_whole_cost(speaker: Speaker, engine: Engine) -> None:
-    """Words that nobody said, told before the judge has chosen, or the cost of one answer for that of two and a judge."""
-    told: list[str] = []
-    said = speaker.speak(QUESTION, to("a", a=5.0, b=5.0), sampling=GREEDY, mixing="judge", on_text=told.append)
+@pytest.mark.parametrize("first, second", [("a", "b"), ("b", "a")])
+def test_judge_takes_the_likeliest_answer_and_tells_the_whole_cost(speaker: Speaker, engine: Engine, first: str,
+                                                                  second: str) -> None:
+    """Words that nobody said, or the unlikelier ones; a name told before the judge has chosen; the cost of one answer for all."""
+    told, who = list[str](), list[str | None]()
+    route = to(first, **{first: 6.0, second: 4.0})
+    said = speaker.speak(QUESTION, route, sampling=GREEDY, mixing="judge", on_text=told.append, on_speaker=who.append)
     answers = {name: alone(engine, name) for name in ("a", "b")}
-    assert said.text == answers[said.experts[0]] == "".join(told).strip() and set(said.experts) == {"a", "b"}
-    single = speaker.speak(QUESTION, to("a"), sampling=GREEDY)
+    prompt = engine.prompt(Request((Message("user", QUESTION),), GREEDY))
+
+    def likely(answer: str) -> float:  # the mean over both speakers, by the router's weights
+        return sum(weight * math.exp(engine.submit_scores(prompt, [answer], adapter=name)[0].result(60).mean)
+                   for name, weight in ((first, 0.6), (second, 0.4)))
+
+    best = max(("a", "b"), key=lambda name: likely(answers[name]))
+    assert likely(answers["a"]) != pytest.approx(likely(answers["b"]), rel=0.01)  # else there is nothing to judge
+    assert said.text == answers[best] == "".join(told).strip()
+    assert said.experts == (best, second if best == first else first) and who == ([] if best == first else [second])
+    single = speaker.speak(QUESTION, to(first), sampling=GREEDY)
     assert said.tokens > single.tokens and said.prompt_tokens > 4 * single.prompt_tokens  # two answers, four readings
 
 
@@ -231,16 +250,25 @@ def test_engine_of_one_adapter_says_what_it_does_instead(speaker: Speaker, engin
 # ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_budget_holds_and_cold_experts_come_back(engine: LlamaCppEngine, speaker: Speaker, adapter: Path,
-                                                 other: Path) -> None:
+def test_cold_experts_come_back(engine: LlamaCppEngine) -> None:
     """More adapters in memory than it may hold; or a cold expert that answers as somebody else."""
-    files = [adapter, other, adapter]
-    mib = adapter.stat().st_size / (1 << 20)
     wanted = {name: alone(engine, name) for name in ("a", "b", "again")}
-    assert keep_hot(engine, files, EnsembleSettings(hot_mib=max(1, int(1.5 * mib)))) >= 1
     engine.hold(1)
     for name in ("a", "b", "again", "a"):
-        assert alone(engine, name) == wanted[name] and len(engine._shelf.hot) <= 2  # the one at work, while another is read
-    both = EnsembleSettings(hot_mib=1, mixing="tokens", experts=2)
-    assert keep_hot(engine, files * 40, both) >= 2  # who speaks together must be there together
-    assert keep_hot(engine, files, EnsembleSettings(hot_mib=4096)) == 3
+        assert alone(engine, name) == wanted[name] and len(engine._shelf.hot) == 1
+    engine.hold(3)
+
+
+def test_the_budget_becomes_a_number_of_adapters(tmp_path: Path, engine: LlamaCppEngine) -> None:
+    """A budget in MiB that nobody looks at, or that counts the smallest file; experts that speak together and do not fit."""
+    files = [tmp_path / f"{number}.gguf" for number in range(100)]
+    for file in files:
+        file.touch()
+        os.truncate(file, 3 << 20)  # of which nothing lies on the disk
+    os.truncate(files[0], 5 << 20)
+    assert keep_hot(engine, files, EnsembleSettings(hot_mib=52)) == 10
+    assert keep_hot(engine, files, EnsembleSettings(hot_mib=1)) == 1
+    assert keep_hot(engine, files, EnsembleSettings(hot_mib=1, mixing="tokens", experts=3)) == 3
+    assert keep_hot(engine, files, EnsembleSettings(hot_mib=4096)) == 100
+    assert engine._shelf._held == 100
+    engine.hold(3)

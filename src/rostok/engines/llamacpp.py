@@ -71,6 +71,7 @@ class LlamaCppEngine(Engine):
         self._waiting: Waiting[Job] = Waiting(_TURN * self.sequences)
         self._running: list[Job] = []
         self._mixtures: list[Mixture] = []
+        self._mixed = False  # whether the last to be given places was a mixture
         self._deadlines: list[tuple[float, int, Job]] = []
         self._orders: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._lock = threading.Condition()
@@ -286,23 +287,37 @@ class LlamaCppEngine(Engine):
                     continue
             job.sequence = heapq.heappop(self._free)
             self._running.append(job)
+            self._mixed = False
             if job.shared >= _SHORTEST_PREFIX:
                 self._llama.copy(self._prefix(tuple(job.tokens[: job.shared])), job.sequence)
                 job.fed = job.shared
 
-    def _kept_free(self) -> int:
-        """Sequences that mixtures wait for: they need several at once, which a busy engine would never have free."""
+    def _next_mixture(self) -> Mixture | None:
+        """The mixture that waits for places and has the turn: one of them, then one of those who speak alone, if any waits."""
         with self._lock:
-            return sum(len(mixture.voices) for mixture in self._mixtures if not mixture.sequences)
+            if self._mixed and self._waiting:
+                return None
+            return next((mixture for mixture in self._mixtures if not mixture.sequences and not mixture.job.over), None)
+
+    def _kept_free(self) -> int:
+        """Sequences kept for the next mixture: it needs several at once, which a busy engine never has free."""
+        mixture = self._next_mixture()
+        return len(mixture.voices) if mixture is not None else 0
+
+    def _seat(self) -> None:
+        """Give the mixtures whose turn it is their places."""
+        while (mixture := self._next_mixture()) is not None and mixture.seat(self._free):
+            self._mixed = True
 
     def _mix(self) -> None:
         """One word of every mixture; the batch of the others goes on with its own adapter afterwards."""
+        self._seat()
         with self._lock:
             mixtures = list(self._mixtures)
         at_work = self._shelf.at_work
         for mixture in mixtures:
             job = mixture.job
-            if not job.over and mixture.seat(self._free):
+            if not job.over and mixture.sequences:
                 try:
                     self._draw(job, mixture.step(self._llama, self._shelf.use))
                 except AdapterError as error:
@@ -314,7 +329,11 @@ class LlamaCppEngine(Engine):
                 with self._lock:
                     self._mixtures.remove(mixture)
         if mixtures and self._running and self._shelf.at_work != at_work:
-            self._shelf.use(at_work)
+            try:
+                self._shelf.use(at_work)
+            except AdapterError as error:  # its file was changed while the mixture had its place in memory
+                for job in list(self._running):
+                    self._finish(job, error=error)
 
     def _prefix(self, tokens: tuple[int, ...]) -> int:
         """The stream that holds these tokens as the adapter at work reads them; computed if it is not there."""
@@ -337,7 +356,7 @@ class LlamaCppEngine(Engine):
     # ── one step ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _prefill(self) -> None:
-        """Compute the prompts, several in one pass: all but their last token, which goes with the others' next one.
+        """Compute the prompts, several in one pass: all but their last token, which goes with the others' next one, if any.
 
         llama.cpp computes only sequences with consecutive ids and equally many tokens in one pass; a mixed batch is cut
         into many small ones (108 prompts of 60 tokens took 63 s mixed, 1.0 s one by one).

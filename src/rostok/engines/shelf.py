@@ -1,6 +1,6 @@
 """The adapters of a llama.cpp engine: known by name, a few of them in memory, some at work. The engine's thread alone loads.
 
-An adapter that is removed or replaced stays until the last job that was asked of it is done.
+An adapter that is removed or replaced while it is in memory stays there until the last job that was asked of it is done.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ class Shelf:
             self.hot.move_to_end(adapter)
         self._llama.use_adapters([(adapter.handle, scale) for adapter, scale in line])
         self.at_work = line
+        self._make_room()  # those that were at work until now may go, too
 
     def load(self, adapter: Adapter, company: Line = ()) -> None:
         """Read an adapter into memory, in the place of the one used longest ago that is not of this company."""
@@ -109,8 +110,11 @@ class Shelf:
         return freed
 
     def _make_room(self, *stay: Adapter) -> None:
-        """Unload those used longest ago until no more are in memory than may be; those at work stay, too."""
-        kept = {*stay, *(adapter for adapter, _ in self.at_work)}
+        """Unload those used longest ago until no more are in memory than may be.
+
+        Those at work stay, and those that cannot be read again although somebody still waits for them.
+        """
+        kept = {*stay, *(adapter for adapter, _ in self.at_work), *(old for old in self._retired if old.users)}
         for old in [old for old in self.hot if old not in kept][: max(0, len(self.hot) - self._held)]:
             self._unload(old)
 

@@ -88,6 +88,22 @@ def test_every_chunk_names_the_expert(client: openai.OpenAI, ensemble: Ensemble,
     assert text.strip() == whole.choices[0].message.content
 
 
+def test_whoever_stands_in_is_named_from_the_first_chunk(client: openai.OpenAI, ensemble: Ensemble, seeds: list[Seed]) -> None:
+    """Prevents: the base's words under the name of an expert whose file was taken away while the run is served."""
+    own = ensemble.run.experts / seeds[1].id / "adapter.gguf"
+    assert own.is_file()
+    ensemble.engine.hold(1)
+    client.chat.completions.create(model=seeds[0].id, messages=_users(CLOCK), max_tokens=1)  # now the other one is cold
+    own.rename(own.with_suffix(".away"))
+    try:
+        chunks = list(client.chat.completions.create(model="auto", messages=_users(CLOCK), max_tokens=3, stream=True))
+    finally:
+        own.with_suffix(".away").rename(own)
+        ensemble.engine.hold(2)
+    assert {chunk.model for chunk in chunks} == {"base"} and len(chunks) > 3
+    assert "base answers" in chunks[-1].model_extra["rostok"]["note"]
+
+
 def test_a_model_can_be_named(client: openai.OpenAI, ensemble: Ensemble, seeds: list[Seed]) -> None:
     """Prevents: `base` or an expert's id that the router overrules."""
     for name, spoke in (("base", "base"), (ensemble.experts[seeds[0].id].id, ensemble.experts[seeds[0].id].id),
