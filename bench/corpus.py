@@ -47,8 +47,8 @@ from rostok.seeds.record import Seed  # noqa: E402
 from rostok.swarm import probes  # noqa: E402
 from rostok.swarm.adapter_gguf import export_adapter  # noqa: E402
 from rostok.swarm.base import FrozenBase  # noqa: E402
-from rostok.swarm.job import Failed, Job  # noqa: E402
 from rostok.swarm.train import train  # noqa: E402
+from rostok.swarm.training import Failed, Job  # noqa: E402
 
 PAGE = Sampling(max_tokens=170, temperature=0.8, min_p=0.05)
 WAVE = 16          # prompts asked for at once at least

@@ -50,10 +50,10 @@ from rostok.seeds.record import Seed  # noqa: E402
 from rostok.swarm import probes  # noqa: E402
 from rostok.swarm.adapter_gguf import export_adapter  # noqa: E402
 from rostok.swarm.base import FrozenBase  # noqa: E402
-from rostok.swarm.job import Failed, Job  # noqa: E402
 from rostok.swarm.measure import bits_per_byte, nats  # noqa: E402
 from rostok.swarm.teacher import contexts  # noqa: E402
 from rostok.swarm.train import train  # noqa: E402
+from rostok.swarm.training import Failed, Job  # noqa: E402
 
 OBJECTIVES = ("next-token", "distillation", "mixture")
 Corpora = Mapping[str, tuple[Sequence[Page], Sequence[Page]]]  # training and held-out pages by seed

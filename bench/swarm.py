@@ -62,10 +62,10 @@ def work(mode: str, numbers: Sequence[int], folder: Path) -> None:
     import torch
 
     from rostok.swarm.base import FrozenBase
-    from rostok.swarm.job import Job, Trained
     from rostok.swarm.reference import train_reference
     from rostok.swarm.stack import Stack
     from rostok.swarm.train import train
+    from rostok.swarm.training import Job, Trained
 
     frozen = FrozenBase(find_base("embedded"))
     jobs = [Job(str(place), frozen.page_tokens(corpus(place)[0], SETTINGS.max_tokens), SETTINGS, 100 + place)
@@ -152,8 +152,8 @@ def flat(adapters: int, tokens: int) -> None:
     import psutil
 
     from rostok.swarm.base import FrozenBase
-    from rostok.swarm.job import Job, Trained
     from rostok.swarm.train import train
+    from rostok.swarm.training import Job, Trained
 
     frozen = FrozenBase(find_base("embedded"))
 

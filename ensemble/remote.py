@@ -129,7 +129,7 @@ class RemoteEnsemble:
     """`rostok.ensemble.talker.Talker` over the wire.
 
     Attributes:
-        conversations: see `Shelf`.
+        conversations: see `Talks`.
         experts, skipped: as of when the connection was made.
     """
 
@@ -139,7 +139,7 @@ class RemoteEnsemble:
         self.experts = {seed: Expert.model_validate(card) for seed, card in told["cards"].items()}
         self.skipped: list[str] = told["skipped"]
         self._titles: dict[str, str] = told["titles"]
-        self.conversations = RemoteShelf(wire)
+        self.conversations = RemoteTalks(wire)
 
     def title(self, seed: str | None) -> str:
         """What people call who answers."""
@@ -232,8 +232,8 @@ class RemoteEnsemble:
         return [Remembered.model_validate(one) for one in told["remembered"]]
 
 
-class RemoteShelf:
-    """`rostok.ensemble.talker.Shelf` over the wire."""
+class RemoteTalks:
+    """`rostok.ensemble.talker.Talks` over the wire."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire

@@ -18,8 +18,8 @@ from rostok.records import Record
 from rostok.swarm.messages import Plan
 
 if TYPE_CHECKING:
-    from rostok.swarm.job import Job
     from rostok.swarm.stack import Stack
+    from rostok.swarm.training import Job
 
 SHARE = 0.85       # of the memory at hand that training may take; the rest is for what the model does not know
 LEAST_PASS = 128   # rows; below it a pass costs more time than it saves memory

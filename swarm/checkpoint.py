@@ -27,8 +27,8 @@ from rostok.records import Record, digest, file_digest, write_atomic
 from rostok.swarm.records import LossPoint
 
 if TYPE_CHECKING:
-    from rostok.swarm.job import State
     from rostok.swarm.lora import Adapter
+    from rostok.swarm.training import State
 
 FINISHED = "trained.json"
 _KEPT = 2  # checkpoints of a job
@@ -181,7 +181,7 @@ def _marks(folder: Path) -> list[Path]:
 def _open(path: Path, made_from: str) -> tuple[State | None, str]:
     from safetensors.torch import load
 
-    from rostok.swarm.job import State
+    from rostok.swarm.training import State
 
     try:
         mark = Mark.model_validate_json(path.read_text(encoding="utf-8"))

@@ -21,10 +21,10 @@ from rostok.runs import Run
 from rostok.seeds.library import Library
 from rostok.swarm.adapter_gguf import export_adapter
 from rostok.swarm.base import FrozenBase
-from rostok.swarm.job import Failed, Job
 from rostok.swarm.schedule import steps_of
 from rostok.swarm.teacher import contexts
 from rostok.swarm.train import train
+from rostok.swarm.training import Failed, Job
 
 _FRESH = 1  # raise when the same corpora and settings would give another adapter
 

@@ -25,13 +25,13 @@ from rostok.config import TrainingSettings
 from rostok.errors import DataError
 from rostok.records import digest
 from rostok.swarm.heap import Heap
-from rostok.swarm.job import Ended, How, Job, State, Step
 from rostok.swarm.lora import Adapter
 from rostok.swarm.loss import distillation_loss, next_token_loss
 from rostok.swarm.records import LossPoint
 from rostok.swarm.schedule import learning_rate, page_order, passes, steps_of
 from rostok.swarm.stack import Block, Rows, Stack
 from rostok.swarm.teacher import Lessons, teach
+from rostok.swarm.training import Ended, How, Job, State, Step
 
 if TYPE_CHECKING:
     from torch import Tensor

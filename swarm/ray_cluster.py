@@ -31,7 +31,7 @@ from rostok.swarm.messages import Command, Ended, Message, Note, Plan, Ready, Re
 from rostok.swarm.worker import RunDesk
 
 if TYPE_CHECKING:
-    from rostok.swarm.job import State
+    from rostok.swarm.training import State
 
 _CONNECT = 5.0   # seconds for somebody to answer at the address
 _JOIN = 30.0     # and for it to turn out to be a Ray cluster of the same version

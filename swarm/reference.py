@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from rostok.errors import ModelError
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.fused import check_pages
-from rostok.swarm.job import Job, Trained
 from rostok.swarm.records import LossPoint
 from rostok.swarm.schedule import fall_of, steps_of, warmup_of
+from rostok.swarm.training import Job, Trained
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rostok.generator.records import Page
     from rostok.swarm.base import FrozenBase
-    from rostok.swarm.job import Job
+    from rostok.swarm.training import Job
 
 
 def contexts(frozen: FrozenBase, pages: Sequence[Page], cards: Mapping[str, str]) -> list[tuple[int, ...]]:

@@ -12,8 +12,8 @@ from rostok.config import TrainingSettings
 from rostok.errors import DataError, ModelError
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.fused import FusedTrainer
-from rostok.swarm.job import Failed, Job, Trained
 from rostok.swarm.stack import Stack, unsupported
+from rostok.swarm.training import Failed, Job, Trained
 
 _TOLERANCE = 0.03  # of the losses of random tokens; on the embedded base it is 0.007
 

@@ -29,13 +29,13 @@ from rostok.swarm import admission
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.checkpoint import Parcel, checkpoint, finished, finished_folder
 from rostok.swarm.fused import FusedTrainer
-from rostok.swarm.job import Ended as Finish
-from rostok.swarm.job import Job, State
 from rostok.swarm.messages import Ended, Kept, Message, Note, Pace, Plan, Planned, Progress, Returned, Take, Taken
 from rostok.swarm.schedule import steps_of
 from rostok.swarm.stack import Stack
 from rostok.swarm.teacher import contexts
 from rostok.swarm.train import open_stack
+from rostok.swarm.training import Ended as Finish
+from rostok.swarm.training import Job, State
 
 _TELL_EVERY = 0.5       # seconds between two messages about progress
 _FIRST_CHECKPOINT = 1.0  # seconds after the first job is taken; then twice as long every time, up to swarm.checkpoint_seconds

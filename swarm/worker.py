@@ -30,7 +30,7 @@ from rostok.swarm.messages import COMMANDS, Command, Message, Plan, Ready, Refus
 if TYPE_CHECKING:
     from rostok.generator.records import Page
     from rostok.swarm.checkpoint import Parcel
-    from rostok.swarm.job import State
+    from rostok.swarm.training import State
 
 _WAIT = 60.0  # seconds for the worker of a schedule that was killed to be gone: it ends with its next step
 

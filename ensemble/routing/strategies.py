@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 
 from rostok.config import Settings, StrategyName
 from rostok.ensemble.recall import corpus
@@ -23,7 +24,7 @@ from rostok.ensemble.routing.terms import sentences
 from rostok.errors import RunError
 from rostok.generator.general import REPLAY
 from rostok.models import find_base
-from rostok.records import digest, iter_jsonl, stable_seed
+from rostok.records import digest, file_digest, iter_jsonl, stable_seed
 from rostok.runs import Run
 from rostok.seeds.record import Seed
 from rostok.swarm.records import Expert
@@ -133,19 +134,26 @@ def _classifier(material: Material) -> Strategy:
 
 
 def _arrow(material: Material) -> Strategy:
-    run = material.run
-    experts = {one.seed: one for one in iter_jsonl(run.registry, Expert) if not one.operator} if run.registry.is_file() else {}
+    """Over the experts whose adapters are there as they were registered; the others cannot be told apart, and are left out."""
+    run, known = material.run, {seed.id for seed in material.seeds}
+    registered = iter_jsonl(run.registry, Expert) if run.registry.is_file() else ()
+    experts = {one.seed: one for one in registered if not one.operator and one.seed in known}
+    experts = {name: one for name, one in experts.items() if _is_whole(run.experts / name, one.adapter_sha256)}
     if not experts:
         raise RunError(f"{run.folder} has no experts yet, by whose adapters Arrow could route. "
                        f"Train them: rostok swarm train {run.folder}")
     inputs = arrow.Inputs(find_base(material.settings.models.base))
-    known = {seed.id for seed in material.seeds}
-    folders = {name: run.experts / name for name in experts if name in known}
+    folders = {name: run.experts / name for name in experts}
     made_from = material.made_from("arrow", {name: one.adapter_sha256 for name, one in experts.items()}, nobodys()[::4])
     asked = nobodys()[::4][:_ARROW]
     made = arrow.Arrow(kept.arrays(material.folder / "arrow.npz", made_from, lambda: arrow.fit(folders, inputs, asked)), inputs)
     made.learned_from = made_from
     return made
+
+
+def _is_whole(folder: Path, sha256: str) -> bool:
+    adapter = folder / "adapter_model.safetensors"
+    return adapter.is_file() and file_digest(adapter) == sha256
 
 
 _STRATEGIES: dict[StrategyName, Callable[[Material], Strategy]] = {

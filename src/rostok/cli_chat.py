@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rostok.cli_run import RunFolder, open_console, prepare_process
+from rostok.cli_run import Manners, RunFolder, open_console, prepare_process, settings_of
 
 if TYPE_CHECKING:
     from rostok.config import Settings
@@ -32,13 +32,15 @@ def chat(ctx: typer.Context, run: RunFolder, question: Question = None,
          nothing: Annotated[bool, typer.Option("-n", "--keep-nothing", help="Keep nothing of the conversation.")] = False,
          no_memory: Annotated[bool, typer.Option("--no-memory", help="Answer without reading pages, notes and earlier "
                                                  "words.")] = False,
-         mixing: Mixing = None, language: Language = None) -> None:
+         mixing: Mixing = None, language: Language = None, set_: Manners = None) -> None:
     """Ask the swarm. The answer says which expert spoke, why, and what it read."""
     from rostok.errors import ConfigError
 
     if nothing and (last or thread is not None):
         raise ConfigError("-n keeps nothing, so it cannot go on with a conversation that is kept. Leave out one of the two.")
-    settings = _settings(ctx, run)
+    settings = _settings(ctx, run, set_)
+    if set_ and (run / "serve.json").is_file():
+        raise ConfigError(f"a server holds {run}, and answers as it was started. Give --set to rostok serve, or end the server.")
     known = ("one", "adapters", "tokens", "judge")
     if mixing is not None and mixing not in known:
         raise ConfigError(f"--mixing takes {', '.join(known)}, not '{mixing}'.")
@@ -122,11 +124,11 @@ def _hits(hits: Sequence[Hit], say: Wording) -> None:
         console.out(say("no_hits"), highlight=False)
 
 
-def _settings(ctx: typer.Context, run: Path) -> Settings:
+def _settings(ctx: typer.Context, run: Path, assignments: Sequence[str] | None = None) -> Settings:
     from rostok.runs import Run
 
     ctx.obj.folder = run
-    return Run(run).read().settings
+    return settings_of(Run(run), assignments)
 
 
 def _piped() -> str:

@@ -41,8 +41,9 @@ def route(ctx: typer.Context, run: RunFolder,
 
     with server_of(opened) as server:
         if server is not None:  # which has loaded one strategy: its own
+            started = time.perf_counter()
             decided = server.route(question.strip())
-            found: Found = {settings.router.strategy: (decided, 0.0)}
+            found: Found = {settings.router.strategy: (decided, (time.perf_counter() - started) * 1000)}
             titles = {name: server.title(name) for name in decided.scores}
             notes = ["a server holds the run, so only its own strategy is asked"]
         else:

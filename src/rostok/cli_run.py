@@ -31,6 +31,10 @@ Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VAL
                                                        help="Any setting, such as models.base=./model.gguf.")]
 
 
+Manners = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=(
+    "A setting of ensemble or router, for this once, such as ensemble.retrieval=false."))]
+
+
 @dataclass
 class Session:
     """What the wrapper wants to know of the command that failed. `unsaid` is what the crash log must not hold."""
@@ -66,6 +70,23 @@ def writing_run(ctx: typer.Context, folder: Path, profile: str | None, config: P
         console = open_console()
         with Watch(console) as watch:
             yield run, settings, console, watch
+
+
+def settings_of(run: Run, assignments: Sequence[str] | None) -> Settings:
+    """The settings of a grown run, with others of `ensemble` and `router` for this once; nothing is written.
+
+    Raises:
+        ConfigError: another section, which the run was grown with, or a mistake in a setting.
+    """
+    from rostok.config import resolve
+    from rostok.errors import ConfigError
+
+    saved = run.read().settings
+    for assignment in assignments or ():
+        if not assignment.startswith(("ensemble.", "router.")):
+            raise ConfigError(f"--set takes settings of ensemble and router here, not '{assignment}': with the others the run "
+                              f"was grown. To change those, give them to rostok night {run.folder}.")
+    return resolve(saved=saved.model_dump(mode="json"), assignments=assignments) if assignments else saved
 
 
 def prepare_process(settings: Settings | None = None) -> None:

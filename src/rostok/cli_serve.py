@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rostok.cli_run import RunFolder, open_console, prepare_process
+from rostok.cli_run import Manners, RunFolder, open_console, prepare_process, settings_of
 
 Host = Annotated[str, typer.Option(help="Address to listen at; any but this machine's own needs a key.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
@@ -18,13 +18,13 @@ Open = Annotated[bool, typer.Option("--open", help="Show the page in your browse
 
 
 def serve(ctx: typer.Context, run: RunFolder, host: Host = "127.0.0.1", port: Port = 8321, key: Key = None, name: Names = None,
-          open_: Open = False) -> None:
+          open_: Open = False, set_: Manners = None) -> None:
     """Talk with the swarm in a browser, or from any OpenAI client. Prints the address; Ctrl-C ends it."""
     from rostok.runs import Run
 
     ctx.obj.folder, ctx.obj.unsaid = run, (key,) if key else ()
     opened = Run(run)
-    settings = opened.read().settings
+    settings = settings_of(opened, set_)
     with opened.held(f"rostok serve {run}"):  # not the command line, which may hold the key
         prepare_process(settings)
         from rostok.ensemble.serve.server import Address

@@ -244,6 +244,20 @@ def test_notes_are_read_in_every_conversation_and_can_be_left_out(ensemble: Ense
         ensemble.forget([key])
 
 
+def test_an_answer_marks_the_notes_that_it_read_as_used(ensemble: Ensemble) -> None:
+    """Prevents: a recency that counts from the day a note was made, however often it is needed."""
+    key = ensemble.remember("The escapement of my clock is broken.")
+    store = ensemble.archive.words._opened()
+    try:
+        before = store.get("notes", [key])[2][0]["used"]
+        ensemble.ask("How is the weather?", "elsewhere", retrieval=False)
+        assert store.get("notes", [key])[2][0]["used"] == before
+        ensemble.ask("What is wrong with the escapement of my clock?", "used")
+        assert store.get("notes", [key])[2][0]["used"] > before
+    finally:
+        ensemble.forget([key])
+
+
 def test_reply_keeps_nothing(ensemble: Ensemble, seeds: list[Seed]) -> None:
     """Prevents: an API client's conversation that turns up in the list, or is routed by its first message; the hour at which
     somebody who wants nothing kept has asked, among the notes."""
@@ -284,6 +298,9 @@ def test_question_too_long_for_the_model_is_told(ensemble: Ensemble) -> None:
 
 def test_experts_can_answer_without_reading(ready: Run, settings: Settings) -> None:
     """What the adapter knows by itself is measured with this switch."""
+    set_so = settings.model_copy(update={"ensemble": settings.ensemble.model_copy(update={"retrieval": False})})
+    with open_ensemble(ready, set_so, max_tokens=2) as ensemble:
+        assert ensemble.ask("What does the escapement do?", "set").memories == ()
     with open_ensemble(ready, settings, read_memories=False, max_tokens=16) as ensemble:
         alone, routed = ensemble.compare("What does the escapement do?", 1)
         assert routed.seed is not None and routed.memories == alone.memories == ()

@@ -11,7 +11,7 @@ import torch
 from rostok.config import TrainingSettings
 from rostok.models import find_base
 from rostok.swarm.base import FrozenBase
-from rostok.swarm.job import Job
+from rostok.swarm.training import Job
 
 VOCABULARY = 211
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rostok.swarm.fused import FusedTrainer
-from rostok.swarm.job import Ended, Job
 from rostok.swarm.stack import Stack
+from rostok.swarm.training import Ended, Job
 
 
 def grow(stack: Stack, jobs: Sequence[Job], **options: Any) -> dict[str, Ended]:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from rostok.errors import ModelError
 from rostok.swarm.admission import LEAST_PASS, SHARE, MemoryModel, admit, calibrate, out_of_memory, smaller
 from rostok.swarm.fused import FusedTrainer
-from rostok.swarm.job import Job
 from rostok.swarm.messages import Plan
 from rostok.swarm.stack import Stack
+from rostok.swarm.training import Job
 
 sizes = st.integers(1, 10**9)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from rostok.errors import StorageError
-from rostok.swarm.checkpoint import checkpoint, latest, store, sweep
-from rostok.swarm.job import State
+from rostok.swarm.checkpoint import FINISHED, checkpoint, latest, store, sweep
+from rostok.swarm.training import State
 
 
 def state(step: int) -> State:
@@ -96,10 +96,10 @@ def test_leftovers_of_a_kill_are_swept(part: Path) -> None:
 
 def test_checkpoints_beside_a_finished_adapter_are_swept(part: Path) -> None:
     """Prevents: 60 MB of checkpoints in an expert's folder for ever, when the kill fell between its marker and their removal."""
-    (part / "finished.json").write_text("{}")
+    (part / FINISHED).write_text("{}")
     (part / "adapter_model.safetensors").write_bytes(b"adapter")
     sweep(part, done=True)
-    assert sorted(path.name for path in part.iterdir()) == ["adapter_model.safetensors", "finished.json"]
+    assert sorted(path.name for path in part.iterdir()) == ["adapter_model.safetensors", FINISHED]
 
 
 def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path: Path) -> None:

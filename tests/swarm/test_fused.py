@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from rostok.config import TrainingSettings
 from rostok.errors import AdapterError, DataError
 from rostok.swarm.fused import FusedTrainer
-from rostok.swarm.job import Ended, Job, State
 from rostok.swarm.schedule import fall_of, learning_rate, page_order, warmup_of
 from rostok.swarm.stack import Stack
+from rostok.swarm.training import Ended, Job, State
 from tests.swarm.grown import grow
 
 

@@ -19,7 +19,6 @@ from rostok.models import find_base
 from rostok.seeds.library import Library
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.fused import FusedTrainer
-from rostok.swarm.job import Ended, Job, State
 from rostok.swarm.loss import distillation_loss, next_token_loss
 from rostok.swarm.matrix import Matrix
 from rostok.swarm.messages import Ended as Told
@@ -28,6 +27,7 @@ from rostok.swarm.reference import train_reference
 from rostok.swarm.stack import Rows, Stack
 from rostok.swarm.teacher import Lessons, contexts, teach
 from rostok.swarm.train import open_stack
+from rostok.swarm.training import Ended, Job, State
 from rostok.swarm.work import Work
 from rostok.swarm.worker import RunDesk
 from tests.swarm.grown import grow

@@ -17,11 +17,11 @@ from rostok.generator.records import Page
 from rostok.swarm.adapter_gguf import export_adapter
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.fused import FusedTrainer
-from rostok.swarm.job import Failed, Job, Trained
 from rostok.swarm.measure import bits_per_byte
 from rostok.swarm.reference import train_reference
 from rostok.swarm.stack import Block, Rows, Stack
 from rostok.swarm.train import train
+from rostok.swarm.training import Failed, Job, Trained
 
 TEXT = "The iron gate leads to the wet rope, and the wet rope leads to the salt jar."
 

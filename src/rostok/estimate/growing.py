@@ -23,10 +23,10 @@ from rostok.seeds.record import Seed
 from rostok.swarm import probes
 from rostok.swarm.adapter_gguf import export_adapter
 from rostok.swarm.base import FrozenBase
-from rostok.swarm.job import Failed, Job
 from rostok.swarm.measure import bits_per_byte, nats
 from rostok.swarm.teacher import contexts
 from rostok.swarm.train import train
+from rostok.swarm.training import Failed, Job
 
 _STEP_S = 5.0         # of the largest step that is timed; what more experts would cost follows from it
 _READ = 4             # held-out pages read to time one

@@ -28,9 +28,11 @@ from rostok.ensemble.routing.terms import sentences, terms
 from rostok.errors import RunError
 from rostok.generator import wordings
 from rostok.generator.general import HELD_OUT
+from rostok.records import append_jsonl, file_digest, read_jsonl
 from rostok.runs import Run
 from rostok.seeds.record import Seed
 from rostok.swarm import probes
+from rostok.swarm.records import Expert
 
 
 @pytest.fixture
@@ -165,7 +167,7 @@ def test_no_file_of_a_run_runs_code(tmp_path: Path) -> None:
 
 def _adapter(folder: Path, direction: NDArray[Any], rank: int) -> Path:
     """An adapter of one module whose strongest input is `direction`."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     noise = torch.randn(rank, len(direction)) * 0.01
     noise[0] = torch.tensor(direction) * 3
     save_file({"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": noise,
@@ -207,6 +209,21 @@ def test_arrow_without_experts_says_so(material: Material) -> None:
         open_strategy("arrow", material)
 
 
+def test_arrow_leaves_out_whose_adapter_is_gone_or_changed(material: Material, monkeypatch: pytest.MonkeyPatch,
+                                                          seeds: list[Seed]) -> None:
+    """A whole ensemble that does not start because one expert's file was taken away; a stranger's matrices under its name."""
+    run, axes = material.run, np.eye(6, dtype=np.float32)
+    experts = [one.model_copy(update={"adapter_sha256": file_digest(
+        _adapter(run.experts / one.seed, axes[place], 2) / "adapter_model.safetensors")})
+        for place, one in enumerate(read_jsonl(run.registry, Expert))]
+    append_jsonl(run.registry, experts)
+    (run.experts / seeds[0].id / "adapter_model.safetensors").unlink()
+    _adapter(run.experts / seeds[1].id, axes[5], 2)
+    monkeypatch.setattr(arrow, "Inputs", lambda base: FakeInputs())
+    scores = open_strategy("arrow", material).scores(Question("ab abc abcd", (), material.memory))
+    assert set(scores) == {seed.id for seed in seeds[2:]} and scores
+
+
 # ── what is asked ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -226,8 +243,8 @@ def _plain(text: str) -> str:
 
 def _content(text: str) -> frozenset[str]:
     """What a question is about: its words without those that only ask, and without their endings."""
-    asking = (r"\b(an?|the|is|are|was|do|does|did|i|my|me|you|your|of|to|in|on|for|it|what|how|why|who|when|where|which|can|could|tell|"
-              r"explain|give|about|simple|words|easiest|way|teach|want|begin|hard|example|important|came|up|with|people)\b")
+    asking = (r"\b(an?|the|is|are|was|do|does|did|i|my|me|you|your|of|to|in|on|for|it|what|how|why|who|when|where|which|can|"
+              r"could|tell|explain|give|about|simple|words|easiest|way|teach|want|begin|hard|example|important|came|up|with|people)\b")
     return frozenset(word.rstrip("s") for word in re.sub(asking, " ", _plain(text)).split())
 
 

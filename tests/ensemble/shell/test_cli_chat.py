@@ -22,6 +22,7 @@ from rostok.cli import run_command
 from rostok.config import Settings
 from rostok.ensemble.history import threads
 from rostok.ensemble.shell.chat import Wish, chat
+from rostok.ensemble.talk import Manner
 from rostok.errors import RunError
 from rostok.runs import Run
 from tests.ensemble.talks import say
@@ -107,6 +108,42 @@ def test_question_from_a_pipe(ready: Run, monkeypatch: pytest.MonkeyPatch, argv:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped.encode())))
     assert run_command(["chat", str(ready.folder), *argv]) == 0
     assert [wish.question for wish in wishes] == [asked]
+
+
+@pytest.mark.parametrize(("argv", "wanted"), [
+    ([], Wish(question="Why?")),
+    (["-c"], Wish(question="Why?", thread="")),
+    (["--continue", "t-1"], Wish(question="Why?", thread="t-1")),
+    (["-n"], Wish(question="Why?", kept=False)),
+    (["--expert", "s-1"], Wish(question="Why?", manner=Manner(pin="s-1"))),
+    (["--mixing", "judge"], Wish(question="Why?", manner=Manner(mixing="judge"))),
+    (["--no-memory"], Wish(question="Why?", manner=Manner(retrieval=False))),
+    (["--language", "ru"], Wish(question="Why?", language="ru")),
+])
+def test_every_option_reaches_the_conversation(ready: Run, monkeypatch: pytest.MonkeyPatch, argv: list[str],
+                                               wanted: Wish) -> None:
+    """Prevents: an option that is taken and forgotten."""
+    wishes: list[Wish] = []
+    monkeypatch.setattr("rostok.ensemble.shell.chat.chat", lambda run, settings, wish, out, side: wishes.append(wish))
+    assert run_command(["chat", str(ready.folder), "Why?", *argv]) == 0
+    assert wishes == [wanted]
+
+
+def test_settings_for_this_once(ready: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: a grown run that cannot be asked in another manner, and a setting of its growth that is changed in passing."""
+    used: list[Settings] = []
+    monkeypatch.setattr("rostok.ensemble.shell.chat.chat", lambda run, settings, wish, out, side: used.append(settings))
+    before = (ready.folder / "run.json").read_bytes()
+    asked = ["chat", str(ready.folder), "Why?", "--set"]
+    assert run_command([*asked, "ensemble.retrieval=false", "--set", "router.strategy=tfidf"]) == 0
+    assert (used[0].ensemble.retrieval, used[0].router.strategy) == (False, "tfidf")
+    assert (ready.folder / "run.json").read_bytes() == before
+    for wrong, says in (("corpus.pages=20", "was grown"), ("ensemble.retreival=false", "did you mean 'retrieval'")):
+        assert run_command([*asked, wrong]) == 2
+        assert says in capsys.readouterr().err
+    (ready.folder / "serve.json").write_text("{}")
+    assert run_command([*asked, "ensemble.retrieval=false"]) == 2
+    assert "a server holds" in capsys.readouterr().err
 
 
 def test_an_empty_pipe_is_told(ready: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
