@@ -72,7 +72,7 @@ def test_measurements_are_passed_on_unchanged(finished) -> None:
     """Prevents: rounded or renamed figures, so that report and matrix.json contradict each other."""
     run = finished()
     found, written = facts(run), json.loads(run.measurements.read_text())
-    for key in ("matrix", "probes", "chat_probes", "chance", "general", "router"):
+    for key in ("matrix", "probes", "chat_probes", "chance", "general", "router", "retrieval"):
         assert found[key] == written[key]
     assert found["seeds"][0] == {
         "id": next(iter(found["matrix"])),

@@ -97,6 +97,14 @@ def test_a_run_that_has_just_begun_says_so_in_every_section(started: Run) -> Non
     assert not any(tag in SHAPES for tag, _ in Outline(html.split("<main>")[1]).tags)
 
 
+def test_what_reading_adds_is_drawn_under_its_own_name(finished) -> None:
+    """Prevents: the share with pages told as the one without, or not at all."""
+    drawn = render(finished())
+    shares = {name: re.search(rf"<b>([^<]+)</b>(?:(?!<b>).)*<span>{name} pages", drawn, re.S) for name in ("with", "without")}
+    assert {name: found[1] for name, found in shares.items() if found} == {"with": "0.75", "without": "0.50"}
+    assert "48 routed questions" in drawn
+
+
 def test_a_missing_map_alone_is_told(finished) -> None:
     """Prevents: a run without the memory stage fails for want of its map."""
     run = finished()
