@@ -48,8 +48,8 @@ function page(one) {
 
 export async function notes() {
   const { notes: kept } = await api.get("/api/notes");
-  const text = el("input", { maxlength: 4000, "aria-label": t("notes_label"), placeholder: t("notes_label") });
-  const words = el("input", { maxlength: 4000, "aria-label": t("forget_text"), placeholder: t("forget_hint") });
+  const text = el("input", { "aria-label": t("notes_label"), placeholder: t("notes_label") });
+  const words = el("input", { "aria-label": t("forget_text"), placeholder: t("forget_hint") });
   const add = el("form", { class: "line" }, text, el("button", { class: "plain", text: t("notes_add") }));
   add.addEventListener("submit", async (event) => {
     event.preventDefault();
