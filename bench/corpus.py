@@ -2,6 +2,7 @@
 
     make bench-corpus
     make bench-corpus ARGS="--tokens 50000 --methods rostok"
+    make bench-corpus ARGS="--keep kept"       # what is written and trained stays there; the same call goes on after a stop
 
 (a) plain prompting: the seed's card, "write a page about this"; (b) prompts of audience x style, as Cosmopedia has them;
 (c) pairs and triples of entities, as EntiGraph has them (arXiv:2409.07431); (d) this generator with its defaults. One fixed
@@ -19,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -37,11 +39,11 @@ from rostok.engines.protocol import Engine, Message, Request, Sampling  # noqa: 
 from rostok.generator.corpus import build  # noqa: E402
 from rostok.generator.folder import training_pages  # noqa: E402
 from rostok.generator.gates import trim  # noqa: E402
-from rostok.generator.score import score  # noqa: E402
+from rostok.generator.score import Score, score  # noqa: E402
 from rostok.generator.texts import Text  # noqa: E402
 from rostok.machine import processor, usable_cores  # noqa: E402
 from rostok.models import base_config, find_base, find_embedder  # noqa: E402
-from rostok.records import stable_seed  # noqa: E402
+from rostok.records import Record, read_record, stable_seed, write_atomic  # noqa: E402
 from rostok.seeds.library import Library  # noqa: E402
 from rostok.seeds.record import Seed  # noqa: E402
 from rostok.swarm import probes  # noqa: E402
@@ -58,14 +60,20 @@ AUDIENCES = ("young children", "high school students", "college students", "rese
 STYLES = ("a passage of a textbook", "a blog post", "a short story", "a forum post", "a step by step guide", "a lecture")
 
 
-@dataclass
-class Written:
+class Written(Record):
     """Pages of one way of writing for one seed, as texts and as what the trainer reads."""
 
     texts: list[str]
     tokens: list[list[int]]
     seconds: float
     accepted: float
+
+
+class Asked(Record):
+    """What an expert answered: shares of the probes, and of the open questions."""
+
+    multiple: float
+    chat: float
 
 
 @dataclass
@@ -122,7 +130,7 @@ def prompted(how: Callable[[Seed, int], tuple[str, str]], seed: Seed, engine: En
             if len(text.split()) >= 20 and sum(map(len, tokens)) < budget:
                 texts.append(text)
                 tokens.append([*frozen.tokens(text), int(frozen.tokenizer.eos_token_id)])
-    return Written(texts, cut(tokens, budget), time.perf_counter() - started, len(texts) / asked)
+    return Written(texts=texts, tokens=cut(tokens, budget), seconds=time.perf_counter() - started, accepted=len(texts) / asked)
 
 
 def generated(seed: Seed, folder: Path, engine: Engine, frozen: FrozenBase, budget: int, settings: Settings) -> Written:
@@ -137,8 +145,8 @@ def generated(seed: Seed, folder: Path, engine: Engine, frozen: FrozenBase, budg
     tokens = frozen.page_tokens(chosen, settings.training.max_tokens)
     kept = cut(tokens, budget)
     refused = sum(manifest.rejected.values())
-    return Written([page.text for page in chosen[: len(kept)]], kept, seconds * len(kept) / manifest.pages,
-                   manifest.pages / (manifest.pages + refused))
+    return Written(texts=[page.text for page in chosen[: len(kept)]], tokens=kept, seconds=seconds * len(kept) / manifest.pages,
+                   accepted=manifest.pages / (manifest.pages + refused))
 
 
 def cut(pages: Sequence[list[int]], budget: int) -> list[list[int]]:
@@ -165,20 +173,20 @@ def interval(values: Sequence[float]) -> float | None:
 
 
 def grown(frozen: FrozenBase, tallies: dict[str, Tally], seeds: Sequence[Seed], settings: Settings,
-          folder: Path) -> Iterator[str]:
-    """Train one expert per corpus, all of them through the same fused step; yields their names as they are measured."""
+          folder: Path) -> Iterator[tuple[str, float]]:
+    """Train one expert per corpus that `folder` has none of, all in the same steps; yields (name, share of the probes)."""
     known = {seed.id: seed for seed in seeds}
     jobs = (Job(f"{method}+{seed}", written.tokens, settings.training, stable_seed(seed))
-            for method, tally in tallies.items() for seed, written in tally.corpora.items())
+            for method, tally in tallies.items() for seed, written in tally.corpora.items()
+            if not (folder / f"{method}+{seed}.json").exists())
     for ended in train(frozen, jobs, settings.training, lambda job: folder / job.name):
         if isinstance(ended, Failed):
             raise SystemExit(f"{ended.job.name}: {ended.reason}")
-        method, seed = ended.job.name.split("+")
         model = frozen.wear(ended.folder)
-        tallies[method].multiple[seed] = probes.multiple_choice(model, frozen, known[seed])
+        share = probes.multiple_choice(model, frozen, known[ended.job.name.split("+")[1]])
         frozen.take_off(model)
         export_adapter(ended.folder, ended.folder / "adapter.gguf", base_config(find_base("embedded")))
-        yield ended.job.name
+        yield ended.job.name, share
 
 
 def asked_in_chat(engine: Engine, seed: Seed, adapter: str) -> float:
@@ -189,14 +197,14 @@ def asked_in_chat(engine: Engine, seed: Seed, adapter: str) -> float:
                             for answer, (_, about, expected) in zip(answers, questions, strict=True))
 
 
-def figures(tally: Tally, seeds: Sequence[Seed], scored: Any) -> dict[str, Any]:
+def figures(tally: Tally, seeds: Sequence[Seed], scored: Score) -> dict[str, Any]:
     """The keys of one way of writing."""
     multiple, chat = [tally.multiple[seed.id] for seed in seeds], [tally.chat[seed.id] for seed in seeds]
     return {"probe_accuracy": round(statistics.fmean(multiple), 3), "interval": _rounded(interval(multiple)),
             "chat_accuracy": round(statistics.fmean(chat), 3), "chat_interval": _rounded(interval(chat)),
             "near_duplicates": round(scored.near_duplicates, 4), "xz_ratio": round(scored.xz_ratio, 2),
             "distinct_4": round(scored.distinct_4, 3), "vendi_pages": round(scored.vendi_pages, 1),
-            "adpt": round(scored.density.value, 1),
+            "adpt": round(scored.density.adpt, 1),
             "accept_rate": round(statistics.fmean(corpus.accepted for corpus in tally.corpora.values()), 3),
             "seconds": round(statistics.fmean(corpus.seconds for corpus in tally.corpora.values()), 1),
             "per_seed": [round(value, 3) for value in multiple]}
@@ -214,34 +222,40 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join([*RIVALS, "rostok"]))
     parser.add_argument("--theme", default="a harbour town and the sea that feeds it")
     parser.add_argument("--library", type=Path, help="a seeds folder to take the seeds from instead of having them written")
+    parser.add_argument("--keep", type=Path, help="a folder for what is written and trained; settings must stay the same")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of corpus or training")
     asked = parser.parse_args()
     settings = resolve(assignments=asked.set)
     frozen = FrozenBase(find_base("embedded"))
     tallies = {method: Tally() for method in asked.methods.split(",")}
-    with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
-        with open_engine(find_base("embedded"), settings.models) as engine:
-            seeds = (list(islice(Library(asked.library).seeds(), asked.seeds)) if asked.library
-                     else seeds_of(work / "seeds", engine, asked.seeds, asked.theme))
-            for method, seed in itertools.product(tallies, seeds):
-                folder = work / "corpora" / seed.id
-                written = (generated(seed, folder, engine, frozen, asked.tokens, settings) if method == "rostok"
-                           else prompted(RIVALS[method], seed, engine, frozen, asked.tokens))
-                tallies[method].corpora[seed.id] = written
-                print(f"{method:12} {seed.title[:30]:30} {len(written.texts):5} pages, {sum(map(len, written.tokens)):7} tokens, "
-                      f"{written.seconds:6.1f} s", flush=True)
+    with ExitStack() as stack:
+        work = asked.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        engine = stack.enter_context(open_engine(find_base("embedded"), settings.models))
+        seeds = (list(islice(Library(asked.library).seeds(), asked.seeds)) if asked.library
+                 else seeds_of(work / "seeds", engine, asked.seeds, asked.theme))
+        for method, seed in itertools.product(tallies, seeds):
+            kept = work / "written" / f"{method}+{seed.id}-{asked.tokens}.json"
+            if not kept.exists():
+                write_atomic(kept, (generated(seed, work / "corpora" / seed.id, engine, frozen, asked.tokens, settings)
+                                    if method == "rostok" else
+                                    prompted(RIVALS[method], seed, engine, frozen, asked.tokens)).line() + "\n")
+            written = tallies[method].corpora[seed.id] = read_record(kept, Written)
+            print(f"{method:12} {seed.title[:30]:30} {len(written.texts):5} pages, {sum(map(len, written.tokens)):7} tokens, "
+                  f"{written.seconds:6.1f} s", flush=True)
         base = {seed.id: probes.multiple_choice(frozen.model, frozen, seed) for seed in seeds}
         card = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in seeds}
+        experts, known = work / f"experts-{asked.tokens}", {seed.id: seed for seed in seeds}
         started = time.perf_counter()
-        for expert in grown(frozen, tallies, seeds, settings, work / "experts"):
-            method, of = expert.split("+")
-            print(f"{expert:30} {tallies[method].multiple[of]:.2f}", flush=True)
+        for name, share in grown(frozen, tallies, seeds, settings, experts):
+            engine.add_adapter(name, experts / name / "adapter.gguf")
+            chat = asked_in_chat(engine, known[name.split("+")[1]], name)
+            engine.remove_adapter(name)
+            write_atomic(experts / f"{name}.json", Asked(multiple=share, chat=chat).line() + "\n")
+            print(f"{name:30} {share:.2f}  {chat:.2f}", flush=True)
         training = time.perf_counter() - started
-        with open_engine(find_base("embedded"), settings.models) as engine:
-            for (method, tally), seed in itertools.product(tallies.items(), seeds):
-                engine.add_adapter(f"{method}+{seed.id}", work / "experts" / f"{method}+{seed.id}" / "adapter.gguf")
-                tally.chat[seed.id] = asked_in_chat(engine, seed, f"{method}+{seed.id}")
+        for (method, tally), seed in itertools.product(tallies.items(), seeds):
+            found = read_record(experts / f"{method}+{seed.id}.json", Asked)
+            tally.multiple[seed.id], tally.chat[seed.id] = found.multiple, found.chat
     scored = score([Text(method, tuple(text for corpus in tally.corpora.values() for text in corpus.texts))
                     for method, tally in tallies.items()])
     table: dict[str, Any] = {method: figures(tally, seeds, one)
