@@ -5,9 +5,10 @@ The folder belongs to one process at a time (two writers corrupt it): callers ho
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import Settings as ChromaSettings
 from numpy.typing import NDArray
 
-from rostok.errors import DataError, RostokError, writing
+from rostok.errors import DataError, RostokError, RunError, writing
 
+_HELD = 2.0  # seconds to wait for somebody else's transaction
 _COUNT = slice(20, 28)  # of the vectors in an index, in the header of hnswlib as Chroma writes it
 
 Found = tuple[str, str, dict[str, Any], float]  # id, text, metadata, cosine
@@ -34,6 +36,7 @@ class Store:
 
     Raises:
         DataError: there is no whole store in the folder.
+        RunError: another process is writing to it.
         StorageError: a new one was to be made, and the disk is full.
     """
 
@@ -41,6 +44,8 @@ class Store:
         self.folder = folder
         self._lock = threading.RLock()
         self._settled: set[str] = set()  # collections whose index was opened
+        if _is_held(folder / "chroma.sqlite3"):  # Chroma would wait for ever
+            raise RunError(f"the memory in {folder} is held by another process. End whatever has opened it, and try again.")
         with self._asking(writes=made_from is not None):
             try:
                 self._client = chromadb.PersistentClient(str(folder), ChromaSettings(anonymized_telemetry=False))
@@ -152,6 +157,21 @@ class Store:
                 _ask_the_disk(self.folder)
             raise DataError(f"the memory in {self.folder} cannot be read ({reason}). Run the same command again: "
                             "it is built anew from the corpora, and conversations are kept.") from None
+
+
+def _is_held(path: Path) -> bool:
+    """Whether another process keeps the store's database to itself. What is wrong with the file else is Chroma's to tell."""
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(path, timeout=_HELD, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        return "locked" in str(error)
+    except sqlite3.DatabaseError:
+        return False
+    return False
 
 
 def _ask_the_disk(folder: Path) -> None:

@@ -53,6 +53,20 @@ def test_finished_index_embeds_nothing(ready: Run, seeds: list[Seed], embedder: 
     assert (ready.memory / "indexed.json").stat().st_mtime_ns == before
 
 
+def test_memory_held_by_another_process_is_told_and_left_alone(ready: Run, seeds: list[Seed], embedder: Embedder) -> None:
+    """Prevents: a command that waits for ever, or takes the lock for damage and deletes the folder under its holder."""
+    database = ready.memory / "chroma.sqlite3"
+    code = ("import sqlite3, sys; one = sqlite3.connect(sys.argv[1], isolation_level=None); one.execute('BEGIN EXCLUSIVE'); "
+            "print('held', flush=True); sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", code, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match="held by another process"):
+            index(ready, seeds, embedder)
+        holder.kill()
+    assert index(ready, seeds, embedder) == 0
+
+
 def test_interrupted_index_goes_on(fresh: Run, seeds: list[Seed], embedder: Embedder,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill costs one batch, not the night; and nothing stands twice."""
