@@ -144,11 +144,11 @@ def interval(groups: Sequence[Sequence[bool]]) -> tuple[float, float]:
     return round(float(low), 4), round(float(high), 4)
 
 
-def bits_per_byte(bench: Bench, system: System) -> float:
+def bits_per_byte(bench: Bench, system: System) -> tuple[float, tuple[float, float]]:
     """Held-out pages, the same texts for all, under whoever the first sentence is routed to; what is read stands before them."""
-    engine, nats, length = bench.speaker.engine, 0.0, 0
-    waiting = []
-    for seed in bench.seeds:
+    engine = bench.speaker.engine
+    waiting, lengths = [], np.zeros(len(bench.seeds))
+    for place, seed in enumerate(bench.seeds):
         for page in corpus.pages(bench.run, seed.id, held_out=True)[:PAGES]:
             question = corpus.first_sentence(page)
             chosen = system.choose(bench, question, seed.id)
@@ -158,11 +158,14 @@ def bits_per_byte(bench: Bench, system: System) -> float:
                 asked, text = page.turns[0].content, "\n\n".join(turn.content for turn in page.turns[1:])
             messages, _ = compose(engine, asked, (), read, 400)
             prompt = engine.template.render(messages)  # for all, since a text's first token is not scored without a prompt
-            waiting += engine.submit_scores(prompt, [text], adapter=chosen)
-            length += len(text.encode())
-    for future in waiting:
-        nats -= future.result().nats
-    return round(nats / math.log(2) / length, 4)
+            waiting += [(place, future) for future in engine.submit_scores(prompt, [text], adapter=chosen)]
+            lengths[place] += len(text.encode())
+    bits = np.zeros(len(bench.seeds))
+    for place, future in waiting:
+        bits[place] -= future.result().nats / math.log(2)
+    drawn = np.random.default_rng(4).integers(0, len(bits), (DRAWS, len(bits)))
+    low, high = np.percentile(bits[drawn].sum(axis=1) / lengths[drawn].sum(axis=1), [2.5, 97.5])
+    return round(float(bits.sum() / lengths.sum()), 4), (round(float(low), 4), round(float(high), 4))
 
 
 def speeds(bench: Bench, systems: Sequence[System]) -> dict[str, tuple[float, float]]:
@@ -292,16 +295,18 @@ def main() -> None:
     with opened(arguments.run, arguments.seeds, not arguments.no_rival) as (bench, trained):
         items = sum(len(wordings(seed, NODES)) for seed in bench.seeds)
         print(f"{len(bench.seeds)} seeds, {items} open questions\n")
-        print(f"{'':22s}{'right':>8s}{'95% interval':>16s}{'bits/byte':>11s}{'first word ms':>15s}{'tokens/s':>10s}")
+        print(f"{'':22s}{'right':>8s}{'95% interval':>16s}{'bits/byte':>11s}"
+              f"{'95% interval':>13s}{'first word ms':>15s}{'tokens/s':>10s}")
         quick = speeds(bench, systems)
         for system in systems:
             groups = probe_hits(bench, system)
             accuracy = sum(map(sum, groups)) / items
             ttft, rate = quick[system.name]
-            figures[system.name] = {"probe_accuracy": round(accuracy, 4), "interval": interval(groups),
-                                    "bits_per_byte": bits_per_byte(bench, system), "ttft_ms": ttft, "tok_s": rate}
+            bits, around = bits_per_byte(bench, system)
+            figures[system.name] = {"probe_accuracy": round(accuracy, 4), "interval": interval(groups), "bits_per_byte": bits,
+                                    "bits_interval": around, "ttft_ms": ttft, "tok_s": rate}
             low, high = figures[system.name]["interval"]
-            print(f"{system.name:22s}{accuracy:8.1%}   {low:6.1%}–{high:6.1%}{figures[system.name]['bits_per_byte']:11.3f}"
+            print(f"{system.name:22s}{accuracy:8.1%}   {low:6.1%}–{high:6.1%}{bits:11.3f}  {around[0]:.3f}–{around[1]:.3f}"
                   f"{ttft:15.0f}{rate:10.1f}", flush=True)
         abstained, same = equals_the_base(bench)
         cold = cold_load(bench) if len(bench.seeds) > 1 else None
