@@ -10,6 +10,8 @@
 # make bench-serve   16 people talk with a server for 5 minutes
 # make bench-router  which expert should answer: every strategy beside the baselines, a hundred seeds (5 minutes)
 # make bench-ensemble ARGS=runs/demo  the ensemble beside its base, and beside what the same training could have given
+# make bench-wordings ARGS=runs/demo  the experts in sixteen wordings that chose nothing
+# make bench-adapter ARGS=FILE.gguf  what an adapter costs the engine, and where
 # make lint  ruff and mypy;  make check  lint, then test;  make clean  removes all .venv* and what tools left behind
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -21,6 +23,7 @@ SOURCES := pyproject.toml $(shell find src $(STAGES) -type f ! -name '*.pyc')
 
 .PHONY: run test server test-vllm test-kills test-ray lint check clean
 .PHONY: bench-engine bench-seeds bench-corpus bench-estimate bench-swarm bench-objective bench-serve bench-router bench-ensemble
+.PHONY: bench-wordings bench-adapter
 .DELETE_ON_ERROR:
 
 run: .venv/.installed
@@ -77,6 +80,12 @@ bench-router: .venv/.installed-dev
 
 bench-ensemble: .venv/.installed-dev
 	$(BIN)/python bench/ensemble.py $(ARGS)
+
+bench-wordings: .venv/.installed-dev
+	$(BIN)/python bench/wordings.py $(ARGS)
+
+bench-adapter: .venv/.installed-dev
+	$(BIN)/python bench/adapter.py $(ARGS)
 
 clean:
 	rm -rf .venv .venv-vllm .venv-server dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

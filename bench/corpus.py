@@ -43,7 +43,7 @@ from rostok.generator.score import Score, score  # noqa: E402
 from rostok.generator.texts import Text  # noqa: E402
 from rostok.machine import processor, usable_cores  # noqa: E402
 from rostok.models import base_config, find_base, find_embedder  # noqa: E402
-from rostok.records import Record, read_record, stable_seed, write_atomic  # noqa: E402
+from rostok.records import Record, digest, read_record, stable_seed, write_atomic  # noqa: E402
 from rostok.seeds.library import Library  # noqa: E402
 from rostok.seeds.record import Seed  # noqa: E402
 from rostok.swarm import probes  # noqa: E402
@@ -130,7 +130,8 @@ def prompted(how: Callable[[Seed, int], tuple[str, str]], seed: Seed, engine: En
             if len(text.split()) >= 20 and sum(map(len, tokens)) < budget:
                 texts.append(text)
                 tokens.append([*frozen.tokens(text), int(frozen.tokenizer.eos_token_id)])
-    return Written(texts=texts, tokens=cut(tokens, budget), seconds=time.perf_counter() - started, accepted=len(texts) / asked)
+    kept = cut(tokens, budget)
+    return Written(texts=texts[: len(kept)], tokens=kept, seconds=time.perf_counter() - started, accepted=len(texts) / asked)
 
 
 def generated(seed: Seed, folder: Path, engine: Engine, frozen: FrozenBase, budget: int, settings: Settings) -> Written:
@@ -222,19 +223,20 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join([*RIVALS, "rostok"]))
     parser.add_argument("--theme", default="a harbour town and the sea that feeds it")
     parser.add_argument("--library", type=Path, help="a seeds folder to take the seeds from instead of having them written")
-    parser.add_argument("--keep", type=Path, help="a folder for what is written and trained; settings must stay the same")
+    parser.add_argument("--keep", type=Path, help="a folder for what is written and trained")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of corpus or training")
     asked = parser.parse_args()
     settings = resolve(assignments=asked.set)
     frozen = FrozenBase(find_base("embedded"))
     tallies = {method: Tally() for method in asked.methods.split(",")}
     with ExitStack() as stack:
-        work = asked.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        made_from = digest(asked.tokens, settings.model_dump(mode="json"))[:12]  # what is kept serves the same call only
+        work = asked.keep / made_from if asked.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         engine = stack.enter_context(open_engine(find_base("embedded"), settings.models))
         seeds = (list(islice(Library(asked.library).seeds(), asked.seeds)) if asked.library
                  else seeds_of(work / "seeds", engine, asked.seeds, asked.theme))
         for method, seed in itertools.product(tallies, seeds):
-            kept = work / "written" / f"{method}+{seed.id}-{asked.tokens}.json"
+            kept = work / "written" / f"{method}+{seed.id}.json"
             if not kept.exists():
                 write_atomic(kept, (generated(seed, work / "corpora" / seed.id, engine, frozen, asked.tokens, settings)
                                     if method == "rostok" else
@@ -244,7 +246,7 @@ def main() -> None:
                   f"{written.seconds:6.1f} s", flush=True)
         base = {seed.id: probes.multiple_choice(frozen.model, frozen, seed) for seed in seeds}
         card = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in seeds}
-        experts, known = work / f"experts-{asked.tokens}", {seed.id: seed for seed in seeds}
+        experts, known = work / "experts", {seed.id: seed for seed in seeds}
         started = time.perf_counter()
         for name, share in grown(frozen, tallies, seeds, settings, experts):
             engine.add_adapter(name, experts / name / "adapter.gguf")
