@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def work(mode: str, numbers: Sequence[int], folder: Path) -> None:
     from rostok.swarm.reference import train_reference
     from rostok.swarm.stack import Stack
     from rostok.swarm.train import train
-    from rostok.swarm.training import Job, Trained
+    from rostok.swarm.training import Job, Start, Trained
 
     frozen = FrozenBase(find_base("embedded"))
     jobs = [Job(str(place), frozen.page_tokens(corpus(place)[0], SETTINGS.max_tokens), SETTINGS, 100 + place)
@@ -82,7 +83,7 @@ def work(mode: str, numbers: Sequence[int], folder: Path) -> None:
             starts.append(adapter.tensors())
         began = time.perf_counter()
         for job, start in zip(jobs, starts, strict=True):
-            train_reference(frozen, job, folder / f"{mode}-{job.name}", start=start)
+            train_reference(frozen, replace(job, start=Start(start, "drawn")), folder / f"{mode}-{job.name}")
     else:
         began = time.perf_counter()
         for ended in train(frozen, jobs, SETTINGS, lambda job: folder / f"{mode}-{job.name}", tell=print):

@@ -82,9 +82,14 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
     """
     # The parent's configuration says which modules and layers are meant, in PEFT's own words; only the scale is new.
     config = {**adapter.config, "r": adapter.rank, "lora_alpha": adapter.rank, "use_rslora": False, "inference_mode": True}
+    write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_atomic(folder / "adapter_model.safetensors", save(named(adapter), metadata={"format": "pt"}))
+
+
+def named(adapter: Adapter, scale: float = 1.0) -> dict[str, torch.Tensor]:
+    """The matrices under PEFT's names, B without a scale of alpha / rank that PEFT puts to it."""
     tensors = {}
     for module, (a, b) in adapter.pairs.items():
         tensors[f"base_model.model.{module}.lora_A.weight"] = a.contiguous()
-        tensors[f"base_model.model.{module}.lora_B.weight"] = b.contiguous()
-    write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
-    write_atomic(folder / "adapter_model.safetensors", save(tensors, metadata={"format": "pt"}))
+        tensors[f"base_model.model.{module}.lora_B.weight"] = (b / scale).contiguous()
+    return tensors

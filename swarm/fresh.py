@@ -19,12 +19,14 @@ from rostok.models import Base, base_config
 from rostok.records import Record, digest, file_digest, read_record, stable_seed, write_atomic
 from rostok.runs import Run
 from rostok.seeds.library import Library
+from rostok.swarm import lowrank, school
 from rostok.swarm.adapter_gguf import export_adapter
+from rostok.swarm.adapters import named, read_adapter
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.schedule import steps_of
 from rostok.swarm.teacher import contexts
 from rostok.swarm.train import train
-from rostok.swarm.training import Failed, Job
+from rostok.swarm.training import Failed, Job, Start
 
 _FRESH = 1  # raise when the same corpora and settings would give another adapter
 
@@ -67,7 +69,8 @@ def fresh_adapter(run: Run, seeds: Sequence[str], rank: int, base: Base, setting
             raise RunError(f"the corpus of {seed} is not in {run.folder}, so nothing can be trained to compare with. "
                            "Add --no-measure to leave the comparison out.")
         hashes.append(read_record(path, Manifest).pages_sha256)
-    origin = digest(base.sha256, hashes, chosen, settings.random_seed, _FRESH)
+    begun = _begun(run, chosen, settings)
+    origin = digest(base.sha256, hashes, chosen, settings.random_seed, _FRESH, *([begun.sha256] if begun is not None else []))
     target = run.experts / "fresh" / origin[:12]
     marker = target / "fresh.json"
     if marker.is_file():
@@ -79,7 +82,7 @@ def fresh_adapter(run: Run, seeds: Sequence[str], rank: int, base: Base, setting
     partial = target.with_name(f"{target.name}.part")
     started = time.monotonic()
     on_begin(steps_of(len(pages), chosen))
-    tokens = _trained(frozen(), partial, pages, cards, chosen, stable_seed(settings.random_seed, *ordered), on_step)
+    tokens = _trained(frozen(), partial, pages, cards, chosen, stable_seed(settings.random_seed, *ordered), begun, on_step)
     with writing(partial):
         export_adapter(partial, partial / "adapter.gguf", base_config(base))
         record = Fresh(made_from=origin, seeds=tuple(ordered), settings=chosen, tokens=tokens,
@@ -91,15 +94,26 @@ def fresh_adapter(run: Run, seeds: Sequence[str], rank: int, base: Base, setting
     return target, record, True
 
 
+def _begun(run: Run, chosen: TrainingSettings, settings: Settings) -> Start | None:
+    """What the experts began from, in the rank asked for."""
+    begun = school.start(run) if settings.school.drills else None
+    if begun is None or chosen.rank == settings.training.rank:
+        return begun
+    whole = read_adapter(school.folder(run))
+    fitted = (lowrank.widen(whole, chosen.rank, settings.random_seed) if chosen.rank > whole.rank
+              else lowrank.cut(whole, 0, chosen.rank)[0])
+    return Start(named(fitted, chosen.alpha / chosen.rank), begun.sha256)
+
+
 def _trained(frozen: FrozenBase, folder: Path, pages: Sequence[Page], cards: dict[str, str], settings: TrainingSettings,
-             random_seed: int, on_step: Callable[[int, int], None]) -> int:
+             random_seed: int, begun: Start | None, on_step: Callable[[int, int], None]) -> int:
     """Train and save; the only place where a splice's comparison meets the trainer. Returns the tokens trained on.
 
     Raises:
         DataError: the pages are too few, or training failed.
     """
     job = Job(folder.name, frozen.page_tokens(pages, settings.max_tokens), settings, random_seed,
-              contexts(frozen, pages, cards) if settings.distils else ())
+              contexts(frozen, pages, cards) if settings.distils else (), begun)
     with writing(folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

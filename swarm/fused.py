@@ -67,7 +67,7 @@ class FusedTrainer:
         Raises:
             DataError: the name is taken, the corpus is too small for a step, a page has fewer than two tokens, or the
                 objective has a teacher and there is not a context for every page.
-            ModelError: the adapter does not fit the base.
+            ModelError: the adapter does not fit the base, or the one that it begins from is of another shape.
         """
         if job.name in self._slots or job.name in self._queue:
             raise DataError(f"there is a job named {job.name} already. Give every job a name of its own.")
@@ -76,6 +76,8 @@ class FusedTrainer:
             raise DataError(f"{job.name} has {len(job.pages)} pages and {len(job.contexts)} contexts for the teacher; "
                             f"objective {job.settings.objective} needs one for each. Give Job.contexts, or use next-token.")
         self.stack.check(job.settings.rank, job.settings.last_layers)
+        if job.start is not None:
+            self.stack.adapter(job.settings.rank, job.settings.alpha, job.settings.last_layers).fit(job.start.tensors)
         self._queue[job.name] = (job, None)
 
     def restore(self, job: Job, state: State) -> None:
@@ -235,7 +237,9 @@ class _Slot:
         self._orders: dict[int, list[int]] = {}
         # One vector, one optimizer, no decay: nothing of another adapter can reach it.
         self.optimizer = torch.optim.AdamW([self.adapter.parameters], weight_decay=0.0, fused=True)
-        if self.restored is None:
+        if self.restored is None and self.job.start is not None:
+            self.adapter.load(self.job.start.tensors)
+        elif self.restored is None:
             self.adapter.draw(torch.Generator().manual_seed(self.job.random_seed))
         else:
             self._load(self.restored)

@@ -37,10 +37,11 @@ from rostok.swarm.execute import execute
 from rostok.swarm.jobs import Order
 from rostok.swarm.measure import bits_per_byte, nats
 from rostok.swarm.records import Figures, Measurements
-from rostok.swarm.schedule import steps_of
+from rostok.swarm.schedule import CHARACTERS_OF_A_TOKEN, steps_of
+from rostok.swarm.school import read_school
+from rostok.swarm.schooling import attend
 from rostok.swarm.supervisor import Outcome
 
-_CHARACTERS_OF_A_TOKEN = 3.9  # 550 characters of a page are about 140 tokens; a worker counts them before it trains
 _SWARM = 2  # raise when the same corpus and settings would give another expert or other figures
 
 
@@ -62,9 +63,10 @@ class Row(Record):
     seconds: float = 0.0
 
 
-def origin(base: Base, manifest: Manifest, settings: Settings) -> str:
-    """Hash of everything an expert depends on."""
-    return digest(base.sha256, manifest.pages_sha256, settings.training.recipe(), settings.random_seed, _SWARM)
+def origin(base: Base, manifest: Manifest, settings: Settings, school: str = "") -> str:
+    """Hash of everything an expert depends on; `school` is that of the adapter which it begins from."""
+    begun = [school] if school else []
+    return digest(base.sha256, manifest.pages_sha256, settings.training.recipe(), settings.random_seed, _SWARM, *begun)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch:
 
     Raises:
         RunError: a corpus is missing.
-        DataError: an expert was made from something else.
+        DataError: an expert or the school was made from something else, or the school cannot be trained.
         KeyboardInterrupt: somebody asked for a stop; checkpoints have been written.
     """
     since = psutil.Process().create_time()
@@ -102,9 +104,16 @@ def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch:
         manifests[seed.id] = read_record(path, Manifest)
     broken = _broken(run, seeds, manifests)
     sound = [seed for seed in seeds if seed.id not in broken]
-    origins = {seed.id: origin(base, manifests[seed.id], settings) for seed in seeds}
+    taught, read = "", 0
+    if settings.school.drills:
+        there = read_school(run) is not None
+        school = attend(run, base, settings, watch, until, since)
+        if school is None:
+            return Grown(waiting=len(seeds))
+        taught, read = school.adapter_sha256, 0 if there else school.tokens
+    origins = {seed.id: origin(base, manifests[seed.id], settings, taught) for seed in seeds}
     grown = [seed.id for seed in seeds if _finished(run, seed, origins[seed.id]) is not None]
-    measure = _Measure(run, seeds, sound, base, settings, origins, watch)
+    measure = _Measure(run, seeds, sound, base, settings, taught, origins, watch)
     deadline = None if until is None else Deadline(until, 0.0 if len(grown) == len(seeds) else measure.seconds_of_a_row())
     outcome = _train(run, seeds, grown, settings, manifests, origins, watch, deadline, since)
     if outcome.stopped:
@@ -113,7 +122,7 @@ def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch:
         done = trained(run.part(seed.id), origins[seed.id])
         if done is not None:
             measure.finish(seed, done, manifests[seed.id])
-    tokens = sum(row.tokens for row in outcome.rows if row.state == "done" and row.name not in grown)
+    tokens = read + sum(row.tokens for row in outcome.rows if row.state == "done" and row.name not in grown)
     if any((run.experts / seed.id / "figures.json").exists() for seed in seeds):
         registry.write(run, seeds, base)
     present = [seed for seed in sound if (run.experts / seed.id / "figures.json").exists()]
@@ -164,7 +173,7 @@ def _train(run: Run, seeds: Sequence[Seed], grown: Sequence[str], settings: Sett
 def _order(seed: Seed, manifest: Manifest, made_from: str, settings: Settings) -> Order:
     pages = manifest.pages - manifest.held_out
     steps = steps_of(pages, settings.training)
-    tokens = manifest.characters / max(1, manifest.pages) / _CHARACTERS_OF_A_TOKEN
+    tokens = manifest.characters / max(1, manifest.pages) / CHARACTERS_OF_A_TOKEN
     return Order(name=seed.id, title=seed.title, made_from=made_from, steps=steps,
                  total=round(steps * settings.training.pages_per_step * tokens))
 
@@ -173,9 +182,9 @@ class _Measure:
     """Likelihoods of every expert over its own corpus and some others, with the base loaded when first needed."""
 
     def __init__(self, run: Run, library: Sequence[Seed], sound: Sequence[Seed], base: Base, settings: Settings,
-                 origins: dict[str, str], watch: Watch) -> None:
+                 school: str, origins: dict[str, str], watch: Watch) -> None:
         self._run, self._library, self._seeds = run, library, sound
-        self._base, self._settings, self._watch = base, settings, watch
+        self._base, self._settings, self._school, self._watch = base, settings, school, watch
         self._origins = {seed.id: origins[seed.id] for seed in sound}
         self._everything = digest(self._origins, settings.probes, _SWARM)
         self._rows = run.experts / "rows"
@@ -200,7 +209,8 @@ class _Measure:
         frozen.take_off(model)
         write_atomic(self._rows / f"{seed.id}.json", row.line() + "\n")
         after = row.bits_per_byte[seed.id]
-        _keep(self._run, seed, self._base, self._settings, manifest, self._origins[seed.id], done, before, after)
+        _keep(self._run, seed, self._base, self._settings, manifest, self._origins[seed.id], self._school, done,
+              before, after)
         registry.write(self._run, self._library, self._base)
         self._watch.note(f"{seed.title}: {before:.2f} → {after:.2f} bits per byte, {row.probes[seed.id]:.0%} of the probes right")
 
@@ -274,7 +284,7 @@ def _measure(model: object, frozen: FrozenBase, seeds: Sequence[Seed], held_out:
 
 
 def _keep(run: Run, seed: Seed, base: Base, settings: Settings, manifest: Manifest, made_from: str,
-          done: Finished, before: float, after: float) -> None:
+          school: str, done: Finished, before: float, after: float) -> None:
     """Complete what lies beside the expert's place, and move it there whole."""
     target, partial = run.experts / seed.id, run.part(seed.id)
     with writing(partial):
@@ -282,7 +292,7 @@ def _keep(run: Run, seed: Seed, base: Base, settings: Settings, manifest: Manife
         figures = Figures(
             seed=seed.id, title=seed.title, made_from=made_from, base_sha256=base.sha256,
             adapter_sha256=file_digest(partial / "adapter_model.safetensors"), gguf_sha256=file_digest(partial / "adapter.gguf"),
-            corpus_sha256=manifest.pages_sha256, settings=settings.training, trainer=done.trainer,
+            corpus_sha256=manifest.pages_sha256, school_sha256=school, settings=settings.training, trainer=done.trainer,
             rostok=__version__, pages=done.pages,
             tokens=done.tokens, steps=done.steps, seconds=done.seconds,
             held_out_loss_before=before, held_out_loss_after=after, curve=done.curve)

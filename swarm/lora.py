@@ -144,20 +144,20 @@ class Adapter:
                 found[f"{prefix}.lora_B.weight"] = b.clone()
         return found
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the matrices of an adapter of the same shape.
-
-        Raises:
-            AdapterError: another shape, or a matrix is missing.
-        """
-        import torch
-
+    def fit(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raises `AdapterError` when these are not all matrices of an adapter of the same shape."""
         mine = {name: value.shape for name, value in self.tensors().items()}
         other = {name: value.shape for name, value in tensors.items()}
         if mine != other:
             name = next(name for name in sorted({*mine, *other}) if mine.get(name) != other.get(name))
             raise AdapterError(f"the adapter has {name} of shape {tuple(other.get(name, ()))}, asked for is "
                                f"{tuple(mine.get(name, ()))}. Set training.rank and training.layers as it was trained.")
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the matrices of an adapter of the same shape. Raises as `fit` does."""
+        import torch
+
+        self.fit(tensors)
         with torch.no_grad():
             for layer, name in self._places:
                 group = self.groups[name]

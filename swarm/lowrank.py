@@ -52,9 +52,24 @@ def cut(adapter: Adapter, first: int, last: int) -> tuple[Adapter, float]:
     return replace(adapter, pairs=pairs), kept / total if total else 1.0
 
 
+def widen(adapter: Adapter, rank: int, random_seed: int) -> Adapter:
+    """The same terms in more directions, for further training: the new A's are drawn as torch's Linear is, their B's are 0."""
+    dice = torch.Generator().manual_seed(random_seed)
+    pairs = {}
+    for module, (a, b) in adapter.pairs.items():
+        more = rank - a.shape[0]
+        bound = a.shape[1] ** -0.5
+        drawn = torch.empty(more, a.shape[1]).uniform_(-bound, bound, generator=dice)
+        pairs[module] = (torch.cat([a, drawn]), torch.cat([b, torch.zeros(b.shape[0], more)], dim=1))
+    return replace(adapter, pairs=pairs)
+
+
 def agree(parts: Sequence[Adapter], weights: Sequence[float], method: Consensus, density: float, rank: int, random_seed: int,
-          on_module: Callable[[], None] = lambda: None) -> tuple[Adapter, float]:
+          on_module: Callable[[], None] = lambda: None, onto: Adapter | None = None) -> tuple[Adapter, float]:
     """A merge that thins the terms first, cut to `rank`.
+
+    With `onto`, what the parts differ from it by is thinned and merged, and put onto it: the task vectors of both papers are
+    differences to what both began from.
 
     TIES (arXiv 2306.01708) keeps the largest share `density` of each term's numbers and averages those that have the sign
     of the majority. DARE (2311.03099) drops all but a random share and scales up the rest, then adds. Both are PEFT's
@@ -65,14 +80,15 @@ def agree(parts: Sequence[Adapter], weights: Sequence[float], method: Consensus,
     """
     from peft.utils.merge_utils import dare_linear, ties
 
-    _same_modules(parts)
+    _same_modules([*parts, onto] if onto is not None else parts)
     combine = {"ties": ties, "dare": dare_linear}[method]
     pairs, kept, total = {}, 0.0, 0.0
     with torch.random.fork_rng(devices=[]):  # DARE draws from the global generator
         torch.manual_seed(random_seed)
         for module in parts[0].pairs:
             terms = [part.pairs[module][1] @ part.pairs[module][0] for part in parts]
-            merged = combine(terms, torch.tensor(weights, dtype=torch.float32), density)
+            begun = onto.pairs[module][1] @ onto.pairs[module][0] if onto is not None else torch.zeros_like(terms[0])
+            merged = begun + combine([term - begun for term in terms], torch.tensor(weights, dtype=torch.float32), density)
             u, s, vh = torch.linalg.svd(merged, full_matrices=False)
             pairs[module] = _balanced(u, s, vh, 0, rank)
             kept += float((s[:rank] ** 2).sum())

@@ -31,7 +31,7 @@ from rostok.swarm.messages import Command, Ended, Message, Note, Plan, Ready, Re
 from rostok.swarm.worker import RunDesk
 
 if TYPE_CHECKING:
-    from rostok.swarm.training import State
+    from rostok.swarm.training import Start, State
 
 _CONNECT = 5.0   # seconds for somebody to answer at the address
 _JOIN = 30.0     # and for it to turn out to be a Ray cluster of the same version
@@ -143,7 +143,7 @@ class RayWorker:
             values["models"]["base"] = str(Path(settings.models.base).resolve())
         self._call: Any = self._actor.begin.remote(values, base.sha256, plan.model_dump())
         self._distils = settings.training.distils
-        self._commands: list[tuple[Command, Sequence[Page], str, State | None]] = []
+        self._commands: list[tuple[Command, _Load | None]] = []
         self._notes: deque[Message] = deque()
         self._unwritten: dict[str, str] = {}  # trained adapters that this machine's disk refused, and why
         self._ready = False
@@ -151,16 +151,17 @@ class RayWorker:
 
     def send(self, command: Command) -> None:
         if not isinstance(command, Take):
-            self._commands.append((command, (), "", None))
+            self._commands.append((command, None))
             return
         try:
-            pages = self._desk.pages(command.name)
-            card = self._desk.card(command.name) if self._distils else ""
-            state = self._desk.state(command.name, command.made_from, lambda text: self._notes.append(Note(text=text)))
+            load = _Load(
+                self._desk.pages(command.name), self._desk.card(command.name) if self._distils else "",
+                self._desk.start(command.name),
+                self._desk.state(command.name, command.made_from, lambda text: self._notes.append(Note(text=text))))
         except RostokError as error:
             self._notes.append(Ended(name=command.name, done=False, reason=str(error)))
             return
-        self._commands.append((command, pages, card, state))
+        self._commands.append((command, load))
 
     def poll(self) -> list[Message]:
         found: list[Message] = list(self._notes)
@@ -239,15 +240,16 @@ class _Actor:
         self._say(Ready(one_by_one=self._work.stack is None))
         return self._said
 
-    def work(self, commands: Sequence[tuple[Command, Sequence[Page], str, Any]]) -> list[tuple[str, Any]]:
+    def work(self, commands: Sequence[tuple[Command, _Load | None]]) -> list[tuple[str, Any]]:
         """Obey, then train for about a second. Returns what there is to say."""
         self._said.clear()
-        for command, pages, card, state in commands:
+        for command, load in commands:
             if isinstance(command, Stop):
                 self._work.stop()
                 self._say(Stopped())
                 return self._said
-            self._desk.put(command.name, pages, card, state)
+            assert load is not None
+            self._desk.put(command.name, load)
             self._work.take(command)
         deadline = time.monotonic() + _CALL
         while self._work.busy and time.monotonic() < deadline:
@@ -260,26 +262,37 @@ class _Actor:
         self._said.append((getattr(message, "name", ""), message))
 
 
+@dataclass(frozen=True)
+class _Load:
+    """What a job needs, on its way to a node."""
+
+    pages: Sequence[Page]
+    card: str
+    start: Start | None
+    state: State | None
+
+
 class _WireDesk:
     """What came with the commands; what is made goes out between the messages."""
 
     def __init__(self, out: list[tuple[str, Any]]) -> None:
         self._out = out
-        self._pages: dict[str, Sequence[Page]] = {}
-        self._cards: dict[str, str] = {}
-        self._states: dict[str, State | None] = {}
+        self._loads: dict[str, _Load] = {}
 
-    def put(self, name: str, pages: Sequence[Page], card: str, state: State | None) -> None:
-        self._pages[name], self._cards[name], self._states[name] = pages, card, state
+    def put(self, name: str, load: _Load) -> None:
+        self._loads[name] = load
 
     def pages(self, name: str) -> Sequence[Page]:
-        return self._pages.pop(name)
+        return self._loads[name].pages
 
     def card(self, name: str) -> str:
-        return self._cards.pop(name)
+        return self._loads[name].card
+
+    def start(self, name: str) -> Start | None:
+        return self._loads[name].start
 
     def state(self, name: str, made_from: str, tell: Callable[[str], None]) -> State | None:
-        return self._states.pop(name)
+        return self._loads.pop(name).state
 
     def deliver(self, name: str, parcel: Parcel) -> None:
         self._out.append((name, parcel))

@@ -31,6 +31,7 @@ class Figures(Record):
     adapter_sha256: str
     gguf_sha256: str
     corpus_sha256: str
+    school_sha256: str = Field("", description="of the adapter that it began from; empty for nothing")
     settings: TrainingSettings
     trainer: Literal["fused", "trl"] = Field("trl", description="which one trained it; the only one there was, where not told")
     rostok: str
@@ -57,6 +58,7 @@ class Expert(Record):
     adapter_sha256: str
     gguf_sha256: str
     folder: str = Field(description="relative to the run folder")
+    school_sha256: str = Field("", description="that it has in it once: of the adapter it began from; empty for none")
     operator: Literal["", "merge", "split"] = Field("", description="that made a splice")
     parents: tuple[str, ...] = Field((), description="ids of the experts that a splice was made of")
     of_seeds: tuple[str, ...] = Field((), description="that the parents of a splice were grown from")
@@ -118,6 +120,7 @@ class Splice(Record):
     random_seed: int | None = Field(None, description="of DARE")
     parents: tuple[Parent, ...]
     of_seeds: tuple[str, ...]
+    school_sha256: str = Field("", description="that both parents began from, and that is in the sum once")
     rank: int
     kept: float = Field(description="share of the squared singular values, over all modules, that is in this adapter")
     made_from: str
@@ -131,7 +134,7 @@ class Splice(Record):
         return Expert(id=f"{self.base_sha256[:6]}+{self.adapter_sha256[:6]}", seed=self.name, title=self.title,
                       base_sha256=self.base_sha256, adapter_sha256=self.adapter_sha256, gguf_sha256=self.gguf_sha256,
                       folder=f"experts/{self.name}", operator=self.operator, parents=tuple(one.id for one in self.parents),
-                      of_seeds=self.of_seeds)
+                      of_seeds=self.of_seeds, school_sha256=self.school_sha256)
 
 
 class Score(Record):

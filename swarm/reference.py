@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rostok.errors import ModelError
 from rostok.swarm.base import FrozenBase
@@ -19,16 +19,14 @@ from rostok.swarm.records import LossPoint
 from rostok.swarm.schedule import fall_of, steps_of, warmup_of
 from rostok.swarm.training import Job, Trained
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-
-def train_reference(base: FrozenBase, job: Job, folder: Path, *, start: Mapping[str, Tensor] | None = None,
+def train_reference(base: FrozenBase, job: Job, folder: Path, *,
                     on_step: Callable[[int, int], None] = lambda steps, tokens: None) -> Trained:
-    """Train a fresh adapter and save it to `folder` as an ordinary PEFT folder. The base is then as it was before.
+    """Train an adapter and save it to `folder` as an ordinary PEFT folder. The base is then as it was before.
+
+    A job without a start begins with matrices that PEFT draws.
 
     Args:
-        start: matrices to begin with, under PEFT's names; without them PEFT draws its own.
         on_step: called after every optimizer step with (1, mean tokens of a step).
 
     Raises:
@@ -75,8 +73,8 @@ def train_reference(base: FrozenBase, job: Job, folder: Path, *, start: Mapping[
             peft_config=LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, bias="none",
                                    task_type="CAUSAL_LM", **_places(base.model, settings.last_layers)),
             train_dataset=Dataset.from_dict({"input_ids": [list(page) for page in pages]}))
-        if start is not None:
-            set_peft_model_state_dict(trainer.model, dict(start))
+        if job.start is not None:
+            set_peft_model_state_dict(trainer.model, dict(job.start.tensors))
         trainer.remove_callback(_printer())
         trainer.train()
     curve = tuple(

@@ -92,6 +92,7 @@ def write(run: Run, seeds: Sequence[Seed], base: Base) -> None:
             figures = read_record(path, Figures)
             lines.append(Expert(id=f"{base.sha256[:6]}+{figures.adapter_sha256[:6]}", seed=seed.id, title=seed.title,
                                 base_sha256=base.sha256, adapter_sha256=figures.adapter_sha256,
-                                gguf_sha256=figures.gguf_sha256, folder=f"experts/{seed.id}"))
+                                gguf_sha256=figures.gguf_sha256, folder=f"experts/{seed.id}",
+                                school_sha256=figures.school_sha256))
     lines += [read_record(path, Splice).expert() for path in sorted(run.experts.glob("x-*/splice.json"))]
     write_atomic(run.registry, "".join(expert.line() + "\n" for expert in lines))

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rostok import __version__
-from rostok.errors import RunError, writing
+from rostok.errors import DataError, RunError, writing
 from rostok.models import Base, base_config
 from rostok.records import digest, file_digest, read_record, write_atomic
 from rostok.runs import Run
-from rostok.swarm import lowrank, registry
+from rostok.swarm import lowrank, registry, school
 from rostok.swarm.adapter_gguf import export_adapter
-from rostok.swarm.adapters import Adapter, write_adapter
+from rostok.swarm.adapters import Adapter, read_adapter, write_adapter
 from rostok.swarm.records import Expert, Parent, Splice
 
 _SPLICE = 1  # raise when the same parents and options would give another adapter
@@ -31,7 +31,7 @@ class Merge:
 
     Attributes:
         method: `sum` is exact; `ties` and `dare` thin both first.
-        rank: of the result; None takes the sum of the ranks, with which `sum` loses nothing.
+        rank: of the result; None takes the sum of the ranks, with which `sum` loses nothing (the school's among them).
         weights: by which the experts are multiplied.
         density: share of the numbers that `ties` and `dare` keep.
         random_seed: of `dare`.
@@ -47,6 +47,8 @@ class Merge:
 def merge(run: Run, names: tuple[str, str], base: Base, how: Merge,
           on_module: Callable[[int], None] = lambda modules: None) -> Splice:
     """One expert out of two. Call with the run held.
+
+    What both began from, the school, is in the result once: merged is what each has learned beyond it.
 
     Args:
         names: of the experts, as `registry.find` takes them.
@@ -64,7 +66,9 @@ def merge(run: Run, names: tuple[str, str], base: Base, how: Merge,
     if not 0 < how.density <= 1:
         raise RunError(f"a density of {how.density:g} is no share. Give one above 0 and at most 1.")
     parts = [registry.read(run, expert, base) for expert in experts]
-    rank = _fitting_rank(parts, how)
+    begun = _begun(run, experts)
+    summands = parts if begun is None else [*parts, begun]
+    rank = _fitting_rank(summands, how)
     thinned = how.method != "sum"
     parents = _parents(experts, how.weights)
     density = how.density if thinned else None
@@ -73,18 +77,19 @@ def merge(run: Run, names: tuple[str, str], base: Base, how: Merge,
     made = _finished(run, origin)
     if made is not None:
         return made
-    whole = lowrank.add(parts, how.weights)  # also compares the modules
+    whole = lowrank.add(summands, [*how.weights, 1 - sum(how.weights)][: len(summands)])  # also compares the modules
     kept = 1.0
     if how.method != "sum":
         modules = len(whole.pairs)
         whole, kept = lowrank.agree(parts, how.weights, how.method, how.density, rank, how.random_seed,
-                                    lambda: on_module(modules))
+                                    lambda: on_module(modules), begun)
     elif rank < whole.rank:
         whole, kept = lowrank.cut(whole, 0, rank)
     title = " + ".join(expert.title for expert in experts) + (f", {how.method}" if thinned else "")
     return _keep(run, whole, base, Splice(
         name=_name(origin), title=title, operator="merge", method=how.method, density=density,
-        random_seed=dice, parents=parents, of_seeds=_seeds(experts), rank=rank,
+        random_seed=dice, parents=parents, of_seeds=_seeds(experts),
+        school_sha256=experts[0].school_sha256 if begun is not None else "", rank=rank,
         kept=round(kept, 6), made_from=origin, base_sha256=base.sha256, adapter_sha256="", gguf_sha256="", rostok=__version__))
 
 
@@ -119,6 +124,18 @@ def split(run: Run, name: str, base: Base, rank: int | None = None) -> tuple[Spl
                 base_sha256=base.sha256, adapter_sha256="", gguf_sha256="", rostok=__version__))
         halves.append(made)
     return halves[0], halves[1]
+
+
+def _begun(run: Run, experts: Sequence[Expert]) -> Adapter | None:
+    """What all of them began from, None where they did not begin from the same."""
+    names = {expert.school_sha256 for expert in experts}
+    if len(names) > 1 or "" in names:
+        return None
+    found = school.read_school(run)
+    if found is None or found.adapter_sha256 not in names:
+        raise DataError(f"the experts began from a school that is not in {run.school} any more. Restore that folder, or train "
+                        f"everything again: delete {run.school} and {run.experts}.")
+    return read_adapter(school.folder(run))
 
 
 def _fitting_rank(parts: Sequence[Adapter], how: Merge) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,14 @@ How = Literal["done", "early stop", "stopped", "not finite"]
 
 
 @dataclass(frozen=True)
+class Start:
+    """An adapter that others begin from: its matrices under PEFT's names, and the hash of its file."""
+
+    tensors: Mapping[str, Tensor]
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Job:
     """One adapter to train.
 
@@ -29,6 +37,8 @@ class Job:
         random_seed: of the first matrices and of the order of the pages.
         contexts: token ids that the teacher reads before each page, none of them for nothing; looked at when the objective
             has a teacher (`rostok.swarm.teacher.contexts` makes them of the seed's card).
+        start: the adapter that it begins from, of the same rank, scale and layers; None begins with matrices that change
+            nothing yet.
     """
 
     name: str
@@ -36,13 +46,15 @@ class Job:
     settings: TrainingSettings
     random_seed: int
     contexts: Sequence[Sequence[int]] = ()
+    start: Start | None = None
 
     def identity(self) -> str:
         """Hash of everything that the adapter depends on, the base aside."""
         texts = {tuple(context): None for context in self.contexts} if self.settings.distils else {}
         place = {context: number for number, context in enumerate(texts)}
         taught = [[place[tuple(context)] for context in self.contexts], *texts] if texts else []
-        return digest(self.name, [list(page) for page in self.pages], self.settings.recipe(), self.random_seed, *taught)
+        begun = [self.start.sha256] if self.start is not None else []
+        return digest(self.name, [list(page) for page in self.pages], self.settings.recipe(), self.random_seed, *taught, *begun)
 
 
 @dataclass(frozen=True)

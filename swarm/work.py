@@ -25,7 +25,7 @@ from rostok.errors import DataError, RostokError, StorageError
 from rostok.generator.records import Page
 from rostok.machine import available_memory
 from rostok.records import stable_seed
-from rostok.swarm import admission
+from rostok.swarm import admission, school
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.checkpoint import Parcel, checkpoint, finished, finished_folder
 from rostok.swarm.fused import FusedTrainer
@@ -35,7 +35,7 @@ from rostok.swarm.stack import Stack
 from rostok.swarm.teacher import contexts
 from rostok.swarm.train import open_stack
 from rostok.swarm.training import Ended as Finish
-from rostok.swarm.training import Job, State
+from rostok.swarm.training import Job, Start, State
 
 _TELL_EVERY = 0.5       # seconds between two messages about progress
 _FIRST_CHECKPOINT = 1.0  # seconds after the first job is taken; then twice as long every time, up to swarm.checkpoint_seconds
@@ -50,6 +50,9 @@ class Desk(Protocol):
 
     def card(self, name: str) -> str:
         """The card of its seed, for the teacher; asked for when the objective has one. Raises like `pages`."""
+
+    def start(self, name: str) -> Start | None:
+        """What it begins from, None for nothing. Raises like `pages`."""
 
     def state(self, name: str, made_from: str, tell: Callable[[str], None]) -> State | None:
         """The newest whole checkpoint."""
@@ -102,10 +105,11 @@ class Work:
     def take(self, command: Take) -> None:
         """Begin a job, or go on with it from its checkpoint."""
         try:
-            training, pages = self.settings.training, self.desk.pages(command.name)
+            training = (school.settings_of(self.settings) if command.name == school.NAME else self.settings).training
+            pages = self.desk.pages(command.name)
             taught = contexts(self.frozen, pages, {command.name: self.desk.card(command.name)}) if training.distils else ()
             job = Job(command.name, self.frozen.page_tokens(pages, training.max_tokens), training,
-                      stable_seed(self.settings.random_seed, command.name), taught)
+                      stable_seed(self.settings.random_seed, command.name), taught, self.desk.start(command.name))
             if self.stack is not None and not self._probed:
                 self._probe(self.stack, job, command.measure_rate)
             self._enter(command, job)

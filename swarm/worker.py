@@ -30,7 +30,7 @@ from rostok.swarm.messages import COMMANDS, Command, Message, Plan, Ready, Refus
 if TYPE_CHECKING:
     from rostok.generator.records import Page
     from rostok.swarm.checkpoint import Parcel
-    from rostok.swarm.training import State
+    from rostok.swarm.training import Start, State
 
 _WAIT = 60.0  # seconds for the worker of a schedule that was killed to be gone: it ends with its next step
 
@@ -107,16 +107,29 @@ class RunDesk:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._start: Start | None = None
 
     def pages(self, name: str) -> Sequence[Page]:
         from rostok.generator.folder import training_pages
+        from rostok.swarm import school
 
+        if name == school.NAME:
+            return school.pages(self._run, self._run.read().settings)
         return training_pages(self._run.corpora / name)[0]
 
     def card(self, name: str) -> str:
         from rostok.seeds.library import Library
 
         return Library(self._run.seeds).find(name).card()
+
+    def start(self, name: str) -> Start | None:
+        from rostok.swarm import school
+
+        if name == school.NAME:
+            return None
+        if self._start is None:  # the same for all experts: read once
+            self._start = school.start(self._run)
+        return self._start
 
     def state(self, name: str, made_from: str, tell: Callable[[str], None]) -> State | None:
         from rostok.swarm.checkpoint import latest, sweep

@@ -24,16 +24,23 @@ from rostok.ensemble.routing import kept
 from rostok.ensemble.routing.router import Question, Strategy
 from rostok.errors import ModelError
 from rostok.models import Base, training_folder
-from rostok.swarm.adapters import Pair, read_adapter
+from rostok.swarm import lowrank
+from rostok.swarm.adapters import Adapter, Pair, read_adapter
 
 _SHARP = 4.0  # of the soft-max over standardised cosines
 
 
-def prototypes(folders: Mapping[str, Path]) -> dict[str, NDArray[np.float16]]:
-    """{module: unit vectors [experts, inputs]} of the adapters in these folders; zeros where an expert leaves a module alone."""
+def prototypes(folders: Mapping[str, Path], begun: Adapter | None = None) -> dict[str, NDArray[np.float16]]:
+    """{module: unit vectors [experts, inputs]} of the adapters in these folders; zeros where an expert leaves a module alone.
+
+    Args:
+        begun: what all of them began from, which says nothing of any and is taken out.
+    """
     found: dict[str, NDArray[np.float16]] = {}
     for place, folder in enumerate(folders.values()):
-        for module, pair in read_adapter(folder).pairs.items():
+        adapter = read_adapter(folder)
+        own = adapter if begun is None else lowrank.add([adapter, begun], (1.0, -1.0))
+        for module, pair in own.pairs.items():
             rows = found.setdefault(module, np.zeros((len(folders), pair[0].shape[1]), np.float16))
             rows[place] = _first_direction(pair)
     return found
@@ -103,9 +110,9 @@ def _listening(hooks: Sequence[tuple[Any, Any]]) -> Iterator[None]:
             handle.remove()
 
 
-def fit(folders: Mapping[str, Path], inputs: Inputs, nobodys: Sequence[str]) -> kept.Arrays:
-    """Prototypes of the experts, and mean and spread of nobody's questions at each of them."""
-    found = prototypes(folders)
+def fit(folders: Mapping[str, Path], inputs: Inputs, nobodys: Sequence[str], begun: Adapter | None = None) -> kept.Arrays:
+    """Prototypes of the experts, as `prototypes` has them, and mean and spread of nobody's questions at each of them."""
+    found = prototypes(folders, begun)
     directions = _tensors(found)
     seen = np.stack([inputs.cosines(text, directions) for text in nobodys])
     return {"experts": kept.joined(list(folders)), "modules": kept.joined(list(found)), "mean": seen.mean(axis=0),

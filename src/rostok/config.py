@@ -56,11 +56,11 @@ class AuthorSettings(Record):
 class Shares(Record):
     """Which part of a corpus is of which kind; they add up to 1."""
 
-    written: float = Field(0.15, ge=0, le=1, description="by the model, from the seed's card")
-    composed: float = Field(0.35, ge=0, le=1, description="by code, from the model's sentences and the seed's graph")
-    dialogue: float = Field(0.35, ge=0, le=1, description="questions and answers in the base's chat template")
+    written: float = Field(0.12, ge=0, le=1, description="by the model, from the seed's card")
+    composed: float = Field(0.29, ge=0, le=1, description="by code, from the model's sentences and the seed's graph")
+    dialogue: float = Field(0.29, ge=0, le=1, description="questions and answers in the base's chat template")
     rewritten: float = Field(0.0, ge=0, le=1, description="by the model, an accepted page in another form")
-    replay: float = Field(0.15, ge=0, le=1, description="the base's own answers to general questions")
+    replay: float = Field(0.30, ge=0, le=1, description="the base's own answers to general questions")
 
     @model_validator(mode="after")
     def _add_up(self) -> Self:
@@ -87,12 +87,21 @@ class CorpusSettings(Record):
     near_duplicate: float = Field(0.8, gt=0, le=1, description="Jaccard similarity on word 5-grams that is too near")
 
 
+class SchoolSettings(Record):
+    """What all experts of a run have read before their own corpus: pages about drills, which are seeds made by code."""
+
+    drills: int = Field(4, ge=0, le=100, description="whose pages the school reads; 0 lets every expert begin from nothing")
+    pages: int = Field(215, ge=20, le=10_000, description="of each drill, replay included")
+    replay: float = Field(0.3, ge=0, lt=1, description="share of them that are the base's own answers to general questions")
+    learning_rate: float = Field(2e-3, gt=0, description="of the school itself; experts take training.learning_rate")
+
+
 class TrainingSettings(Record):
     """The QLoRA recipe. The defaults were found as docs/experiments.md tells."""
 
     rank: int = Field(16, ge=1, le=512)
     alpha: int = Field(32, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, description="of an expert that begins from the school; from nothing 2e-3 is better")
     warmup_steps: int = Field(8, ge=0)
     decay_share: float = Field(0.15, ge=0, le=1, description="last part of the steps, in which the rate falls to 0")
     epochs: float = Field(1.0, gt=0, le=100)
@@ -205,6 +214,7 @@ class Settings(Record):
     models: ModelSettings = Field(default_factory=lambda: ModelSettings())  # type: ignore[call-arg]
     author: AuthorSettings = Field(default_factory=lambda: AuthorSettings())  # type: ignore[call-arg]
     corpus: CorpusSettings = Field(default_factory=lambda: CorpusSettings())  # type: ignore[call-arg]
+    school: SchoolSettings = Field(default_factory=lambda: SchoolSettings())  # type: ignore[call-arg]
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings())  # type: ignore[call-arg]
     swarm: SwarmSettings = Field(default_factory=lambda: SwarmSettings())  # type: ignore[call-arg]
     probes: ProbeSettings = Field(default_factory=lambda: ProbeSettings())  # type: ignore[call-arg]

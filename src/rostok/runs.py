@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import psutil
 
 from rostok import __version__
-from rostok.config import Settings
+from rostok.config import SchoolSettings, Settings
 from rostok.errors import DataError, RunError, writing
 from rostok.records import Record, append_jsonl, read_jsonl, read_record, recover_jsonl, write_atomic
 
@@ -65,6 +65,7 @@ class Run:
         self.file = folder / "run.json"
         self.seeds = folder / "seeds"
         self.corpora = folder / "corpora"
+        self.school = folder / "school"
         self.experts = folder / "experts"
         self.registry = folder / "experts.jsonl"
         self.measurements = folder / "matrix.json"
@@ -96,7 +97,11 @@ class Run:
                 f"{self.folder} has run format {found}, this Rostok ({__version__}) reads format {FORMAT}. "
                 f"Use the version that made it ({raw.get('rostok', 'unknown') if isinstance(raw, dict) else 'unknown'}), "
                 "or a new run folder.")
-        return read_record(self.file, RunFile)
+        file = read_record(self.file, RunFile)
+        if "school" in raw["settings"]:
+            return file
+        # From before there was a school: its experts begin from nothing.
+        return file.model_copy(update={"settings": file.settings.model_copy(update={"school": SchoolSettings(drills=0)})})
 
     def start(self, settings: Settings) -> None:
         """Create the run, or bring the settings of an existing one up to date. Call with the lock held."""
@@ -116,7 +121,8 @@ class Run:
         fixed = {
             self.seeds / "library.jsonl": ("theme", "language", "random_seed", "author.nodes", "author.candidates"),
             self.corpora: ("corpus", "random_seed"),
-            self.registry: ("training", "random_seed"),
+            self.school: ("school", "random_seed"),
+            self.registry: ("school", "training", "random_seed"),
         }
         before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
         for values in (before, after):

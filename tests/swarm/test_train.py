@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from rostok.swarm.measure import bits_per_byte
 from rostok.swarm.reference import train_reference
 from rostok.swarm.stack import Block, Rows, Stack
 from rostok.swarm.train import train
-from rostok.swarm.training import Failed, Job, Trained
+from rostok.swarm.training import Failed, Job, Start, Trained
 
 TEXT = "The iron gate leads to the wet rope, and the wet rope leads to the salt jar."
 
@@ -56,7 +57,7 @@ def test_the_fused_step_learns_what_the_reference_learns(frozen: FrozenBase, tmp
     stack = Stack(frozen.model)
     adapter = stack.adapter(settings.rank, settings.alpha)
     adapter.draw(torch.Generator().manual_seed(7))
-    reference = train_reference(frozen, job, tmp_path / "trl", start=adapter.tensors())
+    reference = train_reference(frozen, replace(job, start=Start(adapter.tensors(), "drawn")), tmp_path / "trl")
     (fused,) = train(frozen, [job], settings, lambda job: tmp_path / "fused")
     assert isinstance(fused, Trained)
     assert len(reference.curve) == len(fused.curve) == 6
