@@ -6,7 +6,9 @@
 
 (a) plain prompting: the seed's card, "write a page about this"; (b) prompts of audience x style, as Cosmopedia has them;
 (c) pairs and triples of entities, as EntiGraph has them (arXiv:2409.07431); (d) this generator with its defaults. One fixed
-QLoRA recipe grows an expert from each corpus; probes in six wordings that no page uses ask it, by likelihood and in a chat.
+QLoRA recipe grows an expert from each corpus, all from the same school (from nothing with `--set school.drills=0 --set
+training.learning_rate=2e-3`); probes in six wordings that no page uses ask it, by likelihood and in a chat, and the school itself
+as a control.
 Intervals are Student's, 95%, over the seeds. Prints a table and, as its last line, JSON.
 """
 
@@ -43,14 +45,17 @@ from rostok.generator.score import Score, score  # noqa: E402
 from rostok.generator.texts import Text  # noqa: E402
 from rostok.machine import processor, usable_cores  # noqa: E402
 from rostok.models import base_config, find_base, find_embedder  # noqa: E402
+from rostok.progress import Watch  # noqa: E402
 from rostok.records import Record, digest, read_record, stable_seed, write_atomic  # noqa: E402
+from rostok.runs import Run  # noqa: E402
 from rostok.seeds.library import Library  # noqa: E402
 from rostok.seeds.record import Seed  # noqa: E402
-from rostok.swarm import probes  # noqa: E402
+from rostok.swarm import probes, school  # noqa: E402
 from rostok.swarm.adapter_gguf import export_adapter  # noqa: E402
 from rostok.swarm.base import FrozenBase  # noqa: E402
+from rostok.swarm.schooling import attend  # noqa: E402
 from rostok.swarm.train import train  # noqa: E402
-from rostok.swarm.training import Failed, Job  # noqa: E402
+from rostok.swarm.training import Failed, Job, Start  # noqa: E402
 
 PAGE = Sampling(max_tokens=170, temperature=0.8, min_p=0.05)
 WAVE = 16          # prompts asked for at once at least
@@ -173,11 +178,24 @@ def interval(values: Sequence[float]) -> float | None:
     return float(STUDENT[size] * statistics.stdev(values) / len(values) ** 0.5)
 
 
-def grown(frozen: FrozenBase, tallies: dict[str, Tally], seeds: Sequence[Seed], settings: Settings,
+def schooled(settings: Settings, folder: Path) -> Run | None:
+    """A run in `folder` with the school of these settings, trained now if it is not there yet; None for no school."""
+    if not settings.school.drills:
+        return None
+    base, recipe = find_base("embedded"), school.settings_of(settings).training.recipe()
+    run = Run(folder / f"school-{digest(settings.school, settings.corpus, recipe)[:12]}")
+    with run.held("a bench"), Watch() as watch:
+        run.start(settings)
+        run.note_model("base", base.name, base.sha256)
+        attend(run, base, settings, watch, None, time.time())
+    return run
+
+
+def grown(frozen: FrozenBase, tallies: dict[str, Tally], seeds: Sequence[Seed], settings: Settings, start: Start | None,
           folder: Path) -> Iterator[tuple[str, float]]:
     """Train one expert per corpus that `folder` has none of, all in the same steps; yields (name, share of the probes)."""
     known = {seed.id: seed for seed in seeds}
-    jobs = (Job(f"{method}+{seed}", written.tokens, settings.training, stable_seed(seed))
+    jobs = (Job(f"{method}+{seed}", written.tokens, settings.training, stable_seed(seed), start=start)
             for method, tally in tallies.items() for seed, written in tally.corpora.items()
             if not (folder / f"{method}+{seed}.json").exists())
     for ended in train(frozen, jobs, settings.training, lambda job: folder / job.name):
@@ -188,6 +206,16 @@ def grown(frozen: FrozenBase, tallies: dict[str, Tally], seeds: Sequence[Seed], 
         frozen.take_off(model)
         export_adapter(ended.folder, ended.folder / "adapter.gguf", base_config(find_base("embedded")))
         yield ended.job.name, share
+
+
+def _of_the_school(frozen: FrozenBase, taught: Run | None, seeds: Sequence[Seed]) -> float | None:
+    """Share of the probes that the school alone has right, which has read of no seed."""
+    if taught is None:
+        return None
+    model = frozen.wear(school.folder(taught))
+    found = statistics.fmean(probes.multiple_choice(model, frozen, seed) for seed in seeds)
+    frozen.take_off(model)
+    return found
 
 
 def asked_in_chat(engine: Engine, seed: Seed, adapter: str) -> float:
@@ -232,6 +260,8 @@ def main() -> None:
     with ExitStack() as stack:
         made_from = digest(asked.tokens, settings.model_dump(mode="json"))[:12]  # what is kept serves the same call only
         work = asked.keep / made_from if asked.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        taught = schooled(settings, work)
+        start = school.start(taught, settings.training) if taught is not None else None
         engine = stack.enter_context(open_engine(find_base("embedded"), settings.models))
         seeds = (list(islice(Library(asked.library).seeds(), asked.seeds)) if asked.library
                  else seeds_of(work / "seeds", engine, asked.seeds, asked.theme))
@@ -246,9 +276,10 @@ def main() -> None:
                   f"{written.seconds:6.1f} s", flush=True)
         base = {seed.id: probes.multiple_choice(frozen.model, frozen, seed) for seed in seeds}
         card = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in seeds}
+        only = _of_the_school(frozen, taught, seeds)
         experts, known = work / "experts", {seed.id: seed for seed in seeds}
         started = time.perf_counter()
-        for name, share in grown(frozen, tallies, seeds, settings, experts):
+        for name, share in grown(frozen, tallies, seeds, settings, start, experts):
             engine.add_adapter(name, experts / name / "adapter.gguf")
             chat = asked_in_chat(engine, known[name.split("+")[1]], name)
             engine.remove_adapter(name)
@@ -268,7 +299,8 @@ def main() -> None:
         print(f"{name:18}" + "".join(f"{table[method][name]!s:>14}" for method in table))
     print(json.dumps({
         **table, "base": round(statistics.fmean(base.values()), 3), "base_with_card": round(statistics.fmean(card.values()), 3),
-        "chance": round(1 / (len(seeds[0].nodes) - 1), 3), "tokens": asked.tokens, "seeds": len(seeds),
+        "chance": round(1 / (len(seeds[0].nodes) - 1), 3), "school": _rounded(only),
+        "drills": settings.school.drills, "tokens": asked.tokens, "seeds": len(seeds),
         "training_seconds": round(training, 1), "cores": usable_cores(), "processor": processor()}))
 
 

@@ -4,11 +4,12 @@
     make bench-objective ARGS="--run runs/lights --seeds 2 --tokens 10000"
     make bench-objective ARGS="--objectives next-token --vary training.rank=8,16 training.layers=all,10"
     make bench-objective ARGS="--objectives next-token --vary corpus.shares.replay=0,0.1,0.25"
+    make bench-objective ARGS="--objectives next-token --chat --vary school.drills=0,4 training.learning_rate=1e-3,2e-3"
 
 Next-token loss, context distillation (the teacher is the base with the seed's card in its context), and their mixture, each on
-the same pages of the same seeds in the same order. Probes in six wordings that no page uses, with --chat also open questions;
-nats a token of the base's own answers to general questions that no page holds. The rank is varied at an equal scale
-alpha / rank. With --equal-time every objective beside the first is also given as many epochs as take it no longer than the
+the same pages of the same seeds in the same order, from the same school. Probes in six wordings that no page uses, with --chat
+also open questions; nats a token of the base's own answers to general questions that no page holds. The rank is varied at equal
+scale alpha / rank. With --equal-time every objective beside the first is also given as many epochs as take it no longer than the
 first. Intervals are Student's, 95%, over the seeds. Prints a table and, as its last line, JSON.
 """
 
@@ -32,7 +33,7 @@ from rostok.environment import prepare
 
 prepare()
 
-from corpus import PER_PAGE, asked_in_chat, interval, seeds_of  # noqa: E402  # bench/corpus.py
+from corpus import PER_PAGE, asked_in_chat, interval, schooled, seeds_of  # noqa: E402  # bench/corpus.py
 
 from rostok.config import Settings, resolve  # noqa: E402
 from rostok.engines.open import open_engine  # noqa: E402
@@ -47,13 +48,13 @@ from rostok.models import base_config, find_base  # noqa: E402
 from rostok.records import stable_seed  # noqa: E402
 from rostok.seeds.library import Library  # noqa: E402
 from rostok.seeds.record import Seed  # noqa: E402
-from rostok.swarm import probes  # noqa: E402
+from rostok.swarm import probes, school  # noqa: E402
 from rostok.swarm.adapter_gguf import export_adapter  # noqa: E402
 from rostok.swarm.base import FrozenBase  # noqa: E402
 from rostok.swarm.measure import bits_per_byte, nats  # noqa: E402
 from rostok.swarm.teacher import contexts  # noqa: E402
 from rostok.swarm.train import train  # noqa: E402
-from rostok.swarm.training import Failed, Job  # noqa: E402
+from rostok.swarm.training import Failed, Job, Start  # noqa: E402
 
 OBJECTIVES = ("next-token", "distillation", "mixture")
 Corpora = Mapping[str, tuple[Sequence[Page], Sequence[Page]]]  # training and held-out pages by seed
@@ -128,7 +129,8 @@ def corpora_of(variant: Variant, seeds: Sequence[Seed], engine: Engine, folder: 
     return {seed.id: training_pages(folder / seed.id) for seed in seeds}
 
 
-def jobs_of(variant: Variant, seeds: Sequence[Seed], corpora: Corpora, frozen: FrozenBase, budget: int) -> list[Job]:
+def jobs_of(variant: Variant, seeds: Sequence[Seed], corpora: Corpora, frozen: FrozenBase, budget: int,
+            start: Start | None) -> list[Job]:
     """One job a seed: pages in a random order, the same for every variant, up to the budget."""
     training, jobs = variant.settings.training, []
     for seed in seeds:
@@ -137,16 +139,16 @@ def jobs_of(variant: Variant, seeds: Sequence[Seed], corpora: Corpora, frozen: F
         rows = frozen.page_tokens(pages, training.max_tokens)
         count = sum(total <= budget for total in itertools.accumulate(map(len, rows)))
         taught = contexts(frozen, pages[:count], {seed.id: seed.card()}) if training.distils else ()
-        jobs.append(Job(seed.id, rows[:count], training, stable_seed(seed.id), taught))
+        jobs.append(Job(seed.id, rows[:count], training, stable_seed(seed.id), taught, start))
     return jobs
 
 
 def measure(variant: Variant, seeds: Sequence[Seed], corpora: Corpora, frozen: FrozenBase, general: Rows, budget: int,
-            folder: Path, chat: bool) -> None:
+            start: Start | None, folder: Path, chat: bool) -> None:
     """Train the experts of a variant in the same steps, and ask each about its own seed, with `chat` in the chat template too."""
     known, found = {seed.id: seed for seed in seeds}, {}
     training = variant.settings.training
-    for ended in train(frozen, jobs_of(variant, seeds, corpora, frozen, budget), training, lambda job: folder / job.name):
+    for ended in train(frozen, jobs_of(variant, seeds, corpora, frozen, budget, start), training, lambda job: folder / job.name):
         if isinstance(ended, Failed):
             raise SystemExit(f"{variant.name}, {ended.job.name}: {ended.reason}")
         found[ended.job.name] = ended
@@ -242,9 +244,10 @@ def compare(asked: argparse.Namespace, found: list[Variant]) -> None:
         forgets = per_token(frozen.model, general)
 
         def run(variant: Variant) -> Variant:
-            folder = Path(tempfile.mkdtemp(dir=work))
-            measure(variant, seeds, corpora[variant.settings.corpus.model_dump_json()], frozen, general, asked.tokens, folder,
-                    asked.chat)
+            taught = schooled(variant.settings, work)
+            start = school.start(taught, variant.settings.training) if taught is not None else None
+            measure(variant, seeds, corpora[variant.settings.corpus.model_dump_json()], frozen, general, asked.tokens, start,
+                    Path(tempfile.mkdtemp(dir=work)), asked.chat)
             print(f"{variant.name:50} {statistics.fmean(variant.multiple):.2f} after {statistics.fmean(variant.seconds):.0f} s",
                   flush=True)
             return variant

@@ -37,7 +37,7 @@ import numpy as np  # noqa: E402
 sys.path.insert(0, str(Path(__file__).parent))
 import questions as fresh  # noqa: E402
 import questions_known as known  # noqa: E402
-from made import composed, ring  # noqa: E402
+from made import composed  # noqa: E402
 
 from rostok.config import CorpusSettings, Settings, Shares, StrategyName, resolve  # noqa: E402
 from rostok.embedder import Embedder  # noqa: E402
@@ -47,6 +47,7 @@ from rostok.ensemble.recall.memory import Memory  # noqa: E402
 from rostok.ensemble.routing.calibrate import calibrated  # noqa: E402
 from rostok.ensemble.routing.router import Question, Router  # noqa: E402
 from rostok.ensemble.routing.strategies import Material, open_strategy  # noqa: E402
+from rostok.generator.drills import FIRST, SECOND, drill  # noqa: E402
 from rostok.generator.records import Manifest  # noqa: E402
 from rostok.machine import processor, usable_cores  # noqa: E402
 from rostok.models import find_embedder  # noqa: E402
@@ -57,24 +58,9 @@ from rostok.seeds.record import Seed  # noqa: E402
 
 SEEDS, PAGES, TIMED, WARM = 100, 60, 400, 20
 CORPUS = CorpusSettings(pages=PAGES, shares=Shares(written=0, composed=0.65, dialogue=0.35, replay=0))
-FIRST = ("iron", "wet", "salt", "old", "grey", "clay", "tin", "glass", "black", "loose", "stone", "paper", "red", "blunt", "cold",
-         "green", "torn", "brass", "soft", "white", "hollow", "bent", "silk", "wax", "bitter", "oak", "lead", "blue", "rusty",
-         "warm", "bone", "gilt", "damp", "cork", "pale", "coarse", "steel", "plaster", "amber", "linen")
-SECOND = ("gate", "rope", "jar", "lamp", "heron", "bowl", "roof", "eye", "oar", "thread", "step", "sail", "bell", "nail", "cart",
-          "shell", "drum", "ladle", "plank", "mask", "glove", "tower", "wheel", "comb", "ledger", "kite", "pillar", "saddle",
-          "mirror", "anvil", "funnel", "lantern", "needle", "bridge", "kettle", "crown", "feather", "whistle", "barrel", "anchor")
 
 
 # ── a run made by code ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def seed(place: int) -> Seed:
-    """A ring of twelve nodes in an order drawn by code; up to 120 seeds share words, but no whole name."""
-    dice = random.Random(place)
-    block, offset = divmod(place, len(SECOND))
-    names = [f"{FIRST[(12 * block + i) % len(FIRST)]} {SECOND[(i + offset) % len(SECOND)]}" for i in range(12)]
-    dice.shuffle(names)
-    return ring(place, names, dice)
 
 
 def built(folder: Path, count: int) -> tuple[Run, Settings]:
@@ -84,7 +70,7 @@ def built(folder: Path, count: int) -> tuple[Run, Settings]:
     run.start(settings)
     library = Library(run.seeds)
     for place in range(count):
-        thought = seed(place)
+        thought = drill(place)
         library.admit(thought)
         own, made = run.corpora / thought.id, composed(thought, CORPUS, place)
         append_jsonl(own / "pages.jsonl", made)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import resource
 import subprocess
 import sys
@@ -29,30 +28,22 @@ from rostok.environment import prepare
 
 prepare()
 
-from made import composed, ring  # noqa: E402  # bench/made.py
+from made import composed  # noqa: E402  # bench/made.py
 
 from rostok.config import CorpusSettings, Shares, TrainingSettings  # noqa: E402
+from rostok.generator.drills import drill  # noqa: E402
 from rostok.generator.records import Page  # noqa: E402
 from rostok.models import base_config, find_base  # noqa: E402
-from rostok.seeds.record import Seed  # noqa: E402
 
 JOBS, TRL_JOBS, FRESH_JOBS, PAGES = 8, 3, 2, 104
-SETTINGS = TrainingSettings()
+SETTINGS = TrainingSettings(learning_rate=2e-3)  # of adapters that begin from nothing
 CORPUS = CorpusSettings(pages=PAGES, shares=Shares(written=0, composed=0.65, dialogue=0.35, replay=0))
 PARAMETERS = 134_515_008  # of SmolLM2-135M, the tied embedding counted once
-FIRST = ("iron", "wet", "salt", "old", "grey", "clay", "tin", "glass", "black", "loose", "stone", "paper")
-SECOND = ("gate", "rope", "jar", "lamp", "heron", "bowl", "roof", "eye", "oar", "thread", "step", "sail")
-
-
-def seed(place: int) -> Seed:
-    """A ring of twelve nodes whose names and order are drawn by code."""
-    dice = random.Random(place)
-    return ring(place, [f"{a} {b}" for a, b in zip(dice.sample(FIRST, 12), dice.sample(SECOND, 12), strict=True)], dice)
 
 
 def corpus(place: int) -> tuple[list[Page], list[Page]]:
     """Training pages and held-out pages of a seed, composed by code."""
-    pages = composed(seed(place), CORPUS, place)
+    pages = composed(drill(place), CORPUS, place)
     trained = [page for page in pages if not page.held_out]
     whole = len(trained) // SETTINGS.pages_per_step * SETTINGS.pages_per_step  # so that both trainers read the same
     return trained[:whole], [page for page in pages if page.held_out]

@@ -19,9 +19,8 @@ from rostok.models import Base, base_config
 from rostok.records import Record, digest, file_digest, read_record, stable_seed, write_atomic
 from rostok.runs import Run
 from rostok.seeds.library import Library
-from rostok.swarm import lowrank, school
+from rostok.swarm import school
 from rostok.swarm.adapter_gguf import export_adapter
-from rostok.swarm.adapters import named, read_adapter
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.schedule import steps_of
 from rostok.swarm.teacher import contexts
@@ -69,7 +68,7 @@ def fresh_adapter(run: Run, seeds: Sequence[str], rank: int, base: Base, setting
             raise RunError(f"the corpus of {seed} is not in {run.folder}, so nothing can be trained to compare with. "
                            "Add --no-measure to leave the comparison out.")
         hashes.append(read_record(path, Manifest).pages_sha256)
-    begun = _begun(run, chosen, settings)
+    begun = school.start(run, chosen) if settings.school.drills else None
     origin = digest(base.sha256, hashes, chosen, settings.random_seed, _FRESH, *([begun.sha256] if begun is not None else []))
     target = run.experts / "fresh" / origin[:12]
     marker = target / "fresh.json"
@@ -92,17 +91,6 @@ def fresh_adapter(run: Run, seeds: Sequence[str], rank: int, base: Base, setting
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
     return target, record, True
-
-
-def _begun(run: Run, chosen: TrainingSettings, settings: Settings) -> Start | None:
-    """What the experts began from, in the rank asked for."""
-    begun = school.start(run) if settings.school.drills else None
-    if begun is None or chosen.rank == settings.training.rank:
-        return begun
-    whole = read_adapter(school.folder(run))
-    fitted = (lowrank.widen(whole, chosen.rank, settings.random_seed) if chosen.rank > whole.rank
-              else lowrank.cut(whole, 0, chosen.rank)[0])
-    return Start(named(fitted, chosen.alpha / chosen.rank), begun.sha256)
 
 
 def _trained(frozen: FrozenBase, folder: Path, pages: Sequence[Page], cards: dict[str, str], settings: TrainingSettings,

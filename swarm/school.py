@@ -59,14 +59,26 @@ def read_school(run: Run) -> School | None:
     return school
 
 
-def start(run: Run) -> Start | None:
-    """What the experts of a run begin from; None where there is no school. Raises as `read_school` does."""
+def start(run: Run, training: TrainingSettings) -> Start | None:
+    """What adapters of this rank and scale begin from in a run; None where there is no school. Raises as `read_school` does.
+
+    Experts have the rank of the school, and take its matrices as they are. One of a lower rank takes the best approximation,
+    one of a higher rank the same terms and fresh directions.
+    """
     from safetensors.torch import load_file
 
     school = read_school(run)
     if school is None:
         return None
-    return Start(load_file(folder(run) / "adapter_model.safetensors"), school.adapter_sha256)
+    if (training.rank, training.alpha) == (school.settings.rank, school.settings.alpha):
+        return Start(load_file(folder(run) / "adapter_model.safetensors"), school.adapter_sha256)
+    from rostok.swarm import lowrank
+    from rostok.swarm.adapters import named, read_adapter
+
+    whole = read_adapter(folder(run))
+    fitted = (lowrank.cut(whole, 0, training.rank)[0] if training.rank <= whole.rank
+              else lowrank.widen(whole, training.rank, random_seed=0))
+    return Start(named(fitted, training.alpha / training.rank), school.adapter_sha256)
 
 
 def folder(run: Run) -> Path:

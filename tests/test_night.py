@@ -16,7 +16,7 @@ import pytest
 SMALL = ["--theme", "a harbour town", "--count", "2", "--pages", "24", "--set", "author.nodes=8", "--set", "author.candidates=2",
          "--set", "author.attempts=8", "--set", "probes.general=3", "--set", "probes.chat_nodes=2", "--set", "training.rank=4",
          "--set", "corpus.shares={written: 0.1, composed: 0.5, dialogue: 0.3, replay: 0.1}", "--set", "probes.matrix_pages=1",
-         "--set", "models.sequences=16"]
+         "--set", "models.sequences=16", "--set", "school={drills: 1, pages: 20}"]
 KEYS = {"seeds", "pages", "stages", "matrix", "probes", "chat_probes", "chance", "general", "router", "retrieval", "versions",
         "models"}
 
@@ -63,6 +63,9 @@ def test_a_night_survives_kill_9_in_its_stages(run: Path) -> None:
     assert all(path.stat().st_mtime_ns == when for path, when in grown.items())
     assert len((run / "experts.jsonl").read_text().splitlines()) == 2
     assert not list(run.glob("experts/*.part"))
+    taught = json.loads((run / "school" / "adapter" / "school.json").read_text())
+    begun = {json.loads(path.read_text())["school_sha256"] for path in run.glob("experts/*/figures.json")}
+    assert begun == {taught["adapter_sha256"]}
 
 
 def test_the_report_has_its_keys_and_its_page(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -168,3 +169,14 @@ def test_peak_memory_sees_what_was_freed_again() -> None:
         time.sleep(0.6)
         del block
     assert peak.mib > before.mib + 150
+
+
+def test_a_run_from_before_there_was_a_school_has_none(tmp_path: Path) -> None:
+    """Prevents: finished experts that are refused, since a setting that they were grown without has a default now."""
+    run = Run(tmp_path)
+    run.start(resolve())
+    assert run.read().settings.school.drills > 0
+    raw = json.loads(run.file.read_text())
+    del raw["settings"]["school"]
+    run.file.write_text(json.dumps(raw))
+    assert run.read().settings.school.drills == 0

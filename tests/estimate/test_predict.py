@@ -10,7 +10,7 @@ from rostok.config import resolve
 from rostok.estimate.pace import Pace
 from rostok.estimate.predict import LIBRARIES, books, predict, sized
 
-SETTINGS = resolve()
+SETTINGS = resolve(assignments=["school.drills=0"])
 FEW = st.integers(1, 60)
 PAGES = st.integers(20, 3000)
 
@@ -32,6 +32,19 @@ def test_a_run_is_told_stage_by_stage(pace: Pace) -> None:
     assert told.measuring == pytest.approx(measuring / told.seconds)
     assert told.memory_mib == 3_000 + 2 * 100
     assert told.disk_bytes == pytest.approx(2 * 290_000 + 200 * 2_000 + 60e6 + 184 * 9_000 + 1e6)
+
+
+def test_the_school_is_told_with_the_swarm(pace: Pace) -> None:
+    """Prevents: minutes of drills before the first expert that nobody was told of, or that grow with the library."""
+    with_school = resolve(assignments=["school={drills: 2, pages: 100, replay: 0.3}"])
+    for seeds in (2, 50):
+        told, without = predict(sized(with_school, seeds, 100), pace), predict(sized(SETTINGS, seeds, 100), pace)
+        # 2 drills with 30 answers each, 100 to 170 tokens in turn; 184 pages of 150 tokens in 46 steps of one adapter.
+        answers = 1 + 2 * (170 * 0.01 + 4_100 * 0.001 + 30 * 0.02 + 100 * 0.005)
+        training = 1.02 * 46 * (0.1 + 600 * 0.001)
+        assert told.seconds - without.seconds == pytest.approx(answers + 3 + 5 + training)
+        assert told.trained - without.trained == pytest.approx(46 * 600)
+        assert told.disk_bytes - without.disk_bytes == pytest.approx(2 * (40_000 + 200_000) + 30e6)
 
 
 @given(seeds=FEW, pages=PAGES, more=st.integers(1, 50))

@@ -12,6 +12,7 @@ from string import Formatter
 import pytest
 
 from rostok.errors import ConfigError
+from rostok.records import write_atomic
 from rostok.report.draw import ring, ticks
 from rostok.report.page import write_report
 from rostok.report.sources import seeds
@@ -20,6 +21,7 @@ from rostok.report.verdict import verdict
 from rostok.report.wording import Wording
 from rostok.runs import Run
 from rostok.seeds.record import Seed
+from rostok.swarm.school import School, folder
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 HOSTILE = "<script>alert(1)</script> \"><img onerror='x'>"
@@ -70,6 +72,19 @@ def test_the_page_needs_no_network(finished) -> None:
     assert not re.search(r"https?://|\bsrc=|@import|url\(|<link|<iframe", html)
     hrefs = [attributes["href"] for _, attributes in Outline(html).tags if "href" in attributes]
     assert hrefs and all(href.startswith("#") for href in hrefs)
+
+
+@pytest.mark.parametrize("language", list(TEXTS))
+def test_what_all_experts_began_from_is_told_where_there_is_one(finished, language: str) -> None:
+    """Prevents: two minutes of training that no reader learns of, and a school told of a run that has none."""
+    run, t = finished(), Wording(language)
+    told = t("school", tokens=t.count(124_000), drills=4, time=t.time(122.0))
+    assert told not in unescape(render(run, language))
+    write_atomic(folder(run) / "school.json", School(
+        made_from="0" * 64, base_sha256="a" * 64, adapter_sha256="b" * 64, drills=("s-1", "s-2", "s-3", "s-4"),
+        settings=run.read().settings.training, rostok="0.1.0", pages=792, tokens=124_000, steps=198, seconds=122.0,
+        curve=()).line())
+    assert told in unescape(render(run, language))
 
 
 @pytest.mark.parametrize("language", list(TEXTS))

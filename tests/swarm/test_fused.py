@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rostok.errors import AdapterError, DataError
 from rostok.swarm.fused import FusedTrainer
 from rostok.swarm.schedule import fall_of, learning_rate, page_order, warmup_of
 from rostok.swarm.stack import Stack
-from rostok.swarm.training import Ended, Job, State
+from rostok.swarm.training import Ended, Job, Start, State
 from tests.swarm.grown import grow
 
 
@@ -63,6 +64,29 @@ def test_in_bf16_it_is_the_same_bit_for_bit(tiny_base: Callable[[str], Any], mak
         alone = grow(stack, [job])[job.name]
         assert torch.equal(alone.adapter.parameters, together[job.name].adapter.parameters)
         assert alone.curve == together[job.name].curve
+
+
+def test_adapters_begin_from_the_one_that_they_are_given(stack: Stack, make_job: Callable[..., Job]) -> None:
+    """Prevents: a start that is drawn over, that one job trains for the others, or that belongs to another shape."""
+    first = grow(stack, [make_job("first", 9)])["first"].adapter
+    start = Start(first.tensors(), "of the first")
+    before = {name: value.clone() for name, value in start.tensors.items()}
+    jobs = [replace(make_job("a", 1), start=start), replace(make_job("b", 2), start=start), make_job("c", 3)]
+    trainer = FusedTrainer(stack)
+    for job in jobs:
+        trainer.add(job)
+    trainer.step()  # of warm-up: its rate is 0
+    assert torch.equal(trainer.state("a").tensors["parameters"], first.parameters)
+    assert not torch.equal(trainer.state("c").tensors["parameters"], first.parameters)
+    together = grow(stack, jobs)
+    for job in jobs:
+        assert same(together[job.name], grow(stack, [job])[job.name]), job.name
+    assert not same(together["a"], grow(stack, [make_job("a", 1)])["a"])
+    assert all(torch.equal(value, before[name]) for name, value in start.tensors.items())
+    with pytest.raises(AdapterError, match=r"Set training\.rank and training\.layers as it was trained"):
+        FusedTrainer(stack).add(replace(make_job("d", 1, rank=7), start=start))
+    with pytest.raises(DataError, match="the checkpoint of a was made from another corpus, base or settings"):
+        FusedTrainer(stack).restore(make_job("a", 1), trainer.state("a"))
 
 
 def test_a_loss_that_is_not_finite_takes_its_adapter_out_alone(stack: Stack, make_job: Callable[..., Job]) -> None:

@@ -28,7 +28,7 @@ from rostok.swarm.teacher import contexts
 from rostok.swarm.train import train
 from rostok.swarm.training import Failed, Job
 
-_STEP_S = 5.0         # of the largest step that is timed; what more experts would cost follows from it
+_STEP_S = 4.0         # of the largest step that is timed; what more experts would cost follows from it
 _READ = 4             # held-out pages read to time one
 _ANSWER = (20, 64)    # tokens of a general question and of its answer
 

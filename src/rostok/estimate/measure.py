@@ -21,7 +21,7 @@ from rostok.machine import processor, total_memory, usable_cores
 from rostok.progress import Watch
 from rostok.runs import PeakMemory, Run
 
-_AUTHOR_S = 9.0         # seconds that the agents are given
+_AUTHOR_S = 7.0         # seconds that the agents are given
 _PAGES = 40             # of the corpus that is built; fewer where the configuration has fewer
 _SEED_BYTES = 330_000   # of a seed of 12 nodes with 3 candidates: the agents' checkpoints, and its line
 _PAGE_MIB = 0.004       # of a page while the store is built: its text, and its vector in the index

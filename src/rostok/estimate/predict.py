@@ -74,6 +74,7 @@ def predict(settings: Settings, pace: Pace) -> Estimate:
     held_out = round(pages * settings.corpus.held_out)
     write_s, sampled = _corpus(pace, pages)
     train_s, trained = _training(settings, pace, pages - held_out)
+    drill_s, school_s, schooled = _schooling(settings, pace)
     cells_s = _measuring(settings, pace, held_out)
     engine, author, swarm, memory, sizes, peaks = (
         pace.engine, pace.author, pace.swarm, pace.memory, pace.sizes, pace.peaks)
@@ -88,9 +89,10 @@ def predict(settings: Settings, pace: Pace) -> Estimate:
               + author.compare_s * _COMPARISONS * seeds * (seeds - 1) / 2),
         Stage(name="corpus", disk_bytes=seeds * (sizes.corpus + pages * sizes.page), memory_mib=peaks.corpus,
               seconds=engine.open_s + seeds * write_s),
-        Stage(name="swarm", disk_bytes=seeds * sizes.expert, memory_mib=peaks.swarm + together * peaks.adapter,
-              seconds=2 * engine.open_s + general_s + swarm.start_s + 2 * swarm.load_s + _CHECKPOINTS * train_s + cells_s
-              + seeds * (swarm.keep_s + swarm.ask_s)),
+        Stage(name="swarm", disk_bytes=seeds * sizes.expert + _school_bytes(settings, pace),
+              memory_mib=peaks.swarm + together * peaks.adapter,
+              seconds=2 * engine.open_s + general_s + swarm.start_s + 2 * swarm.load_s + drill_s
+              + _CHECKPOINTS * (train_s + school_s) + cells_s + seeds * (swarm.keep_s + swarm.ask_s)),
         Stage(name="memory", disk_bytes=remembered * sizes.remembered,
               memory_mib=peaks.memory + remembered * peaks.remembered,
               seconds=memory.fixed_s + remembered * memory.remember_s
@@ -99,7 +101,7 @@ def predict(settings: Settings, pace: Pace) -> Estimate:
         Stage(name="report", disk_bytes=sizes.fixed, memory_mib=peaks.report, seconds=memory.report_s),
     )
     total = sum(stage.seconds for stage in stages)
-    return Estimate(seeds=seeds, pages=pages, stages=stages, sampled=seeds * sampled, trained=trained,
+    return Estimate(seeds=seeds, pages=pages, stages=stages, sampled=seeds * sampled, trained=trained + schooled,
                     measuring=cells_s / total if total else 0.0)
 
 
@@ -144,6 +146,26 @@ def _training(settings: Settings, pace: Pace, train_pages: int) -> tuple[float, 
     tokens = settings.training.pages_per_step * pace.swarm.page_tokens
     seconds = sum(steps * (pace.swarm.step_s + group * tokens * pace.swarm.token_s) for group in _groups(settings))
     return seconds, settings.author.count * steps * tokens
+
+
+def _schooling(settings: Settings, pace: Pace) -> tuple[float, float, float]:
+    """Seconds of writing drills, seconds of training the school, and its tokens; a worker of its own trains it."""
+    from rostok.swarm.schedule import steps_of
+
+    school, swarm = settings.school, pace.swarm
+    if not school.drills:
+        return 0.0, 0.0, 0.0
+    answers = list(islice(cycle(pace.corpus.lengths), round(school.pages * school.replay)))
+    written = pace.engine.open_s + school.drills * (pace.engine.seconds(answers) + school.pages * pace.corpus.page_s)
+    steps = steps_of(school.drills * round(school.pages * (1 - settings.corpus.held_out)), settings.training)
+    tokens = settings.training.pages_per_step * swarm.page_tokens
+    return written + swarm.start_s + swarm.load_s, steps * (swarm.step_s + tokens * swarm.token_s), steps * tokens
+
+
+def _school_bytes(settings: Settings, pace: Pace) -> float:
+    """The drills' corpora, and an adapter."""
+    school, sizes = settings.school, pace.sizes
+    return school.drills * (sizes.corpus + school.pages * sizes.page) + (sizes.expert if school.drills else 0.0)
 
 
 def _groups(settings: Settings) -> Iterator[int]:

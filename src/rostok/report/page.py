@@ -108,6 +108,7 @@ def _contents(run: Run, wording: Wording) -> dict[str, Any]:
                 for seed, expert in _in_order(experts, labels)
             }
         ),
+        "school": sources.school(run),
         "growth": [(labels[seed], expert) for seed, expert in _in_order(experts, labels)],
         "kinds": [
             (kind, count)

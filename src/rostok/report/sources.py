@@ -14,6 +14,7 @@ from rostok.records import Record, RecordT, problems, read_record
 from rostok.runs import Event, Run
 from rostok.seeds.record import Seed
 from rostok.swarm.records import Figures, Measurements
+from rostok.swarm.school import School, folder
 
 T = TypeVar("T")
 
@@ -52,6 +53,12 @@ def manifests(run: Run) -> dict[str, Manifest]:
 def figures(run: Run) -> dict[str, Figures]:
     """{seed: figures} of the finished experts."""
     return {path.parent.name: read_record(path, Figures) for path in sorted(run.experts.glob("*/figures.json"))}
+
+
+def school(run: Run) -> School | None:
+    """What all experts began from, if they did."""
+    path = folder(run) / "school.json"
+    return read_record(path, School) if path.is_file() else None
 
 
 def measurements(run: Run) -> Measurements | None:

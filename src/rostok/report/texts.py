@@ -76,6 +76,8 @@ _ENGLISH = {
     "retrieval_with": "with pages",
     "training": "How they grew",
     "training_lede": "Training loss in nats per token, one line per expert.",
+    "school": "All of them begin from one school: an adapter that read {tokens} tokens about {drills} drills, seeds made by code "
+    "that mean nothing, in {time}. It knows how pages are asked and answered, and none of the seeds.",
     "curves_alt": "Training loss of {count} experts over {steps} steps",
     "step": "step",
     "held_out": "Held-out loss",
@@ -191,6 +193,8 @@ _RUSSIAN = {
     "retrieval_with": "со страницами",
     "training": "Как они росли",
     "training_lede": "Потери при обучении в натах на токен, одна линия на эксперта.",
+    "school": "Все они начинают с одной школы: это адаптер, прочитавший {tokens} токенов об учебных мыслях, придуманных кодом и "
+    "ничего не значащих (их {drills}), за {time}. Он знает, как на страницах спрашивают и отвечают, и ни одной из мыслей.",
     "curves_alt": "Потери при обучении: экспертов {count}, шагов {steps}",
     "step": "шаг",
     "held_out": "Потери на отложенных",

@@ -13,7 +13,7 @@ from peft.utils import get_peft_model_state_dict
 
 from rostok.errors import ModelError
 from rostok.swarm.adapters import Adapter
-from rostok.swarm.lowrank import add, agree, cut
+from rostok.swarm.lowrank import add, agree, cut, widen
 
 
 def adapter(random_seed: int, rank: int, shapes: dict[str, tuple[int, int]]) -> Adapter:
@@ -128,3 +128,29 @@ def test_terms_of_different_places_are_not_added(shapes: dict[str, tuple[int, in
         add(parts, (1.0, 1.0))
     with pytest.raises(ModelError, match=reason):
         agree(parts, (1.0, 1.0), "ties", 0.5, 4, 7)
+
+
+@pytest.mark.parametrize("method", ["ties", "dare"])
+def test_what_both_began_from_is_not_thinned(method: Any) -> None:
+    """Prevents: a common start that a merge of two experts thins, or has twice."""
+    keys = {"keys": SHAPES["keys"]}  # 8 wide, so that rank 8 cuts nothing off
+    begun, one, two = adapter(1, 3, keys), adapter(2, 2, keys), adapter(3, 2, keys)
+    merged, kept = agree([begun, begun], (1.0, 1.0), method, 0.5, 3, 7, onto=begun)
+    assert kept == pytest.approx(1)
+    for module, term in terms(merged).items():
+        assert torch.allclose(term, terms(begun)[module], atol=1e-4)
+    grown = [add([begun, part], (1.0, 1.0)) for part in (one, two)]
+    apart, _ = agree([one, two], (1.0, 1.0), method, 0.5, 8, 7)
+    merged, _ = agree(grown, (1.0, 1.0), method, 0.5, 8, 7, onto=begun)
+    for module, term in terms(merged).items():
+        assert torch.allclose(term, terms(apart)[module] + terms(begun)[module], atol=1e-3)
+
+
+def test_a_wider_adapter_says_the_same() -> None:
+    """Prevents: fresh directions that change what an adapter adds before any training, or that could never learn."""
+    one = adapter(1, 3, SHAPES)
+    wide = widen(one, 7, 5)
+    assert wide.rank == 7
+    for module, term in terms(wide).items():
+        assert torch.equal(term, terms(one)[module])
+        assert float(wide.pairs[module][0][3:].abs().min()) > 0

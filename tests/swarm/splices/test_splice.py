@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +17,14 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from rostok.engines.export_gguf import export_base
-from rostok.errors import RunError
+from rostok.errors import DataError, RunError
 from rostok.models import Base
 from rostok.records import file_digest, read_jsonl, read_record, write_atomic
 from rostok.runs import Run
 from rostok.seeds.library import Library
 from rostok.seeds.record import Seed
-from rostok.swarm import registry
+from rostok.swarm import lowrank, registry, school
+from rostok.swarm.adapters import read_adapter
 from rostok.swarm.records import Expert, Splice
 from rostok.swarm.splice import Merge, merge, split
 
@@ -77,6 +79,46 @@ def test_llamacpp_says_what_peft_says(run: Run, base: Base, tmp_path: Path) -> N
     theirs, plain = log_probabilities(base, run.experts / made.name), log_probabilities(base)
     assert (ours - theirs).std() < 0.06
     assert (plain - theirs).std() > 0.3
+
+
+def test_what_both_began_from_is_in_the_sum_once(schooled: Run, base: Base) -> None:
+    """Prevents: a school that a merge has twice, so that its forms drown both seeds; and one added to a merge once more."""
+    one, two = experts(schooled)
+    begun = read_adapter(school.folder(schooled))
+    made = merge(schooled, (one.seed, two.seed), base, Merge(weights=(1.0, 0.5)))
+    assert (made.rank, made.school_sha256) == (4 + 6 + 3, one.school_sha256)
+    parts = [registry.read(schooled, expert, base) for expert in (one, two)]
+    wanted = lowrank.add([*parts, begun], (1.0, 0.5, -0.5))
+    for module, (a, b) in registry.read(schooled, made.expert(), base).pairs.items():
+        assert torch.allclose(b @ a, wanted.pairs[module][1] @ wanted.pairs[module][0], atol=1e-4)
+    again = merge(schooled, (made.name, one.seed), base, Merge())
+    more = lowrank.add([registry.read(schooled, made.expert(), base), parts[0], begun], (1.0, 1.0, -1.0))
+    for module, (a, b) in registry.read(schooled, again.expert(), base).pairs.items():
+        assert torch.allclose(b @ a, more.pairs[module][1] @ more.pairs[module][0], atol=1e-4)
+
+
+def test_a_merge_without_its_school_is_refused(schooled: Run, base: Base) -> None:
+    """Prevents: a sum with the school twice, because its folder is gone."""
+    one, two = experts(schooled)
+    shutil.rmtree(schooled.school)
+    before = sorted(path.name for path in schooled.experts.iterdir())
+    with pytest.raises(DataError, match="began from a school that is not in"):
+        merge(schooled, (one.seed, two.seed), base, Merge())
+    assert sorted(path.name for path in schooled.experts.iterdir()) == before
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(3, 6), (8, 16), (3, 3), (2, 8)])
+def test_a_start_of_any_rank_says_what_the_school_says(schooled: Run, rank: int, alpha: int) -> None:
+    """Prevents: a yardstick of a higher rank that begins from nothing, or from the school at another scale."""
+    training = schooled.read().settings.training.model_copy(update={"rank": rank, "alpha": alpha})
+    start = school.start(schooled, training)
+    assert start is not None
+    begun = read_adapter(school.folder(schooled))
+    wanted = begun if rank >= 3 else lowrank.cut(begun, 0, rank)[0]
+    for module, (a, b) in wanted.pairs.items():
+        a_name, b_name = (f"base_model.model.{module}.lora_{half}.weight" for half in "AB")
+        assert start.tensors[a_name].shape[0] == rank
+        assert torch.allclose(start.tensors[b_name] @ start.tensors[a_name] * alpha / rank, b @ a, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["ties", "dare"])

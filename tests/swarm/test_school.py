@@ -1,0 +1,147 @@
+"""The school of a run over a tiny random base: trained once, by a worker, and what experts begin from."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from rostok.config import Settings
+from rostok.errors import DataError
+from rostok.models import Base, find_base
+from rostok.progress import Watch
+from rostok.records import file_digest, write_atomic
+from rostok.runs import Run
+from rostok.swarm import school
+from rostok.swarm.checkpoint import FINISHED, Finished
+from rostok.swarm.execute import execute
+from rostok.swarm.grow import origin
+from rostok.swarm.jobs import JobTable
+from rostok.swarm.schedule import steps_of
+from rostok.swarm.schooling import attend
+from rostok.swarm.worker import RunDesk
+from tests.swarm.tiny_run import make_base, make_run, orders
+
+SCHOOL = {"drills": 2, "pages": 20, "replay": 0.0}  # of random words nobody can make replay
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return find_base(str(make_base(tmp_path_factory.mktemp("tiny") / "base")))
+
+
+@pytest.fixture(scope="module")
+def template(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with two corpora and a school."""
+    run = make_run(tmp_path_factory.mktemp("template") / "run", base.source, seeds=2, school=SCHOOL,
+                   models={"base": str(base.source), "threads": 1, "sequences": 4, "context": 512})
+    assert taught(run, base) is not None
+    return run.folder
+
+
+@pytest.fixture
+def run(template: Path, tmp_path: Path) -> Run:
+    return Run(Path(shutil.copytree(template, tmp_path / "run")))
+
+
+def taught(run: Run, base: Base, until: float | None = None, settings: Settings | None = None) -> school.School | None:
+    with run.held("test"):
+        return attend(run, base, settings or run.read().settings, Watch(quiet=True), until, time.time())
+
+
+def test_it_is_trained_once_on_drills_alone(run: Run, base: Base) -> None:
+    """Prevents: a school that knows a seed of the run, or that every night trains again."""
+    found = school.read_school(run)
+    assert found is not None
+    settings = run.read().settings
+    assert found.drills == tuple(seed.id for seed in school.drills(settings)) and found.settings.epochs == 1.0
+    assert found.settings.learning_rate == settings.school.learning_rate != settings.training.learning_rate
+    pages = school.pages(run, settings)
+    assert found.pages == len(pages) and found.steps == steps_of(len(pages), found.settings)
+    assert {page.seed for page in pages} == set(found.drills) and not any(page.held_out for page in pages)
+    with JobTable(run.jobs) as table:
+        assert [(row.name, row.state) for row in table.rows()] == [(school.NAME, "done")]
+    stamp = (school.folder(run) / "adapter_model.safetensors").stat().st_mtime_ns
+    assert taught(run, base) == found
+    assert (school.folder(run) / "adapter_model.safetensors").stat().st_mtime_ns == stamp
+    assert not run.part(school.NAME).exists()
+
+
+def test_experts_begin_from_it_and_it_begins_from_nothing(run: Run, base: Base) -> None:
+    """Prevents: experts that are drawn afresh beside a school, or an expert that is taken for one of another school."""
+    desk = RunDesk(run)
+    start = desk.start("s-0000")
+    assert start is not None and desk.start(school.NAME) is None
+    kept = school.start(run, run.read().settings.training)
+    assert kept is not None and all(torch.equal(value, kept.tensors[name]) for name, value in start.tensors.items())
+    with run.held("test"):
+        outcome = execute(run, orders(run), (), run.read().settings)
+    assert [row.state for row in outcome.rows] == ["done", "done"]
+    schooled = file_digest(run.part("s-0000") / "adapter_model.safetensors")
+    shutil.rmtree(run.school)
+    for name in ("s-0000", "s-0001"):
+        shutil.rmtree(run.part(name))
+    with run.held("test"):
+        execute(run, orders(run), (), run.read().settings)
+    assert file_digest(run.part("s-0000") / "adapter_model.safetensors") != schooled
+
+
+def test_one_that_was_trained_and_not_yet_moved_is_moved(run: Run, base: Base) -> None:
+    """Prevents: a kill between the last step and the move that costs the whole training."""
+    found = school.read_school(run)
+    assert found is not None
+    part, weights = run.part(school.NAME), "adapter_model.safetensors"
+    shutil.move(school.folder(run), part)
+    write_atomic(part / FINISHED, Finished(made_from=found.made_from, adapter_sha256=found.adapter_sha256, trainer="fused",
+                                           reason="all steps are done", pages=found.pages, steps=found.steps,
+                                           tokens=found.tokens, seconds=found.seconds, curve=found.curve).line())
+    stamp = (part / weights).stat().st_mtime_ns
+    assert taught(run, base) == found
+    assert (school.folder(run) / weights).stat().st_mtime_ns == stamp
+    assert not (school.folder(run) / FINISHED).exists() and not part.exists()
+
+
+def test_trained_again_it_is_the_same(run: Run, base: Base) -> None:
+    """Prevents: experts that fit no school any more because somebody deleted its folder."""
+    found = school.read_school(run)
+    shutil.rmtree(run.school)
+    again = taught(run, base)
+    assert again is not None and found is not None and again.adapter_sha256 == found.adapter_sha256
+
+
+def test_another_recipe_or_a_changed_file_is_refused(run: Run, base: Base) -> None:
+    """Prevents: experts of one run that begin from different schools."""
+    settings = run.read().settings
+    for other in (settings.model_copy(update={"school": settings.school.model_copy(update={"learning_rate": 1e-3})}),
+                  settings.model_copy(update={"training": settings.training.model_copy(update={"rank": 8})})):
+        with pytest.raises(DataError, match="holds the school of another base or other settings"):
+            taught(run, base, settings=other)
+    other = settings.model_copy(update={"training": settings.training.model_copy(update={"learning_rate": 3e-3})})
+    assert taught(run, base, settings=other) is not None  # of the experts, not of the school
+    with (school.folder(run) / "adapter_model.safetensors").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(DataError, match="was changed since the school was trained"):
+        taught(run, base)
+
+
+def test_a_school_that_does_not_fit_waits(base: Base, tmp_path: Path) -> None:
+    """Prevents: a night that ends late because its first job is not one of its experts."""
+    run = make_run(tmp_path / "run", base.source, seeds=1, school=SCHOOL,
+                   models={"base": str(base.source), "threads": 1, "sequences": 4, "context": 512})
+    assert taught(run, base, until=time.time() + 0.5) is None
+    assert school.read_school(run) is None
+    assert [path.name for path in run.school.iterdir()] == ["corpora"]
+
+
+def test_an_expert_depends_on_its_school() -> None:
+    """Prevents: an expert that is taken for finished though it began from another school; and old ones that are not."""
+    from rostok.generator.records import Manifest
+
+    manifest = Manifest(seed="s-1", title="one", made_from="0" * 64, pages_sha256="1" * 64, settings=Settings().corpus,
+                        model="0" * 64, rostok="0.1.0", pages=1, held_out=0, characters=1, by_kind={}, rejected={}, given_up=0,
+                        sampled_tokens=0, seconds=0.0)
+    base = find_base("embedded")
+    assert len({origin(base, manifest, Settings(), taught) for taught in ("", "a", "b")}) == 3
