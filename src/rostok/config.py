@@ -243,6 +243,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "theme": "a harbour town and the sea that feeds it",
         "author": {"count": 4},
         "corpus": {"pages": 200},
+        "school": {"drills": 2, "pages": 200},  # of four experts it may take a third of the time
     },
     "night": {
         "theme": "a harbour town and the sea that feeds it",
