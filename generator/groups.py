@@ -18,6 +18,7 @@ import numpy as np
 
 from rostok.seeds.record import Seed, Transition
 
+_FAR, _FEW = 1.5, 3  # told so many times as often, and so many times more, is far more often; in a ring it never is
 Shapes = Mapping[int, tuple[int, ...]]  # {nodes in the focus: steps told from each of them}
 
 
@@ -127,19 +128,26 @@ class Groups:
         return path, done
 
     def _onward(self, here: str, done: set[tuple[str, str]], path: Sequence[str]) -> int:
-        """The edge to tell next: from `here`, else further on, else into `here`, else the one told least of all."""
+        """The edge to tell next: from `here`, else further on, else into `here`, else the one told least of all.
+
+        The one told least of all comes first where the way on has been told far more often: in a graph with several entrances,
+        which nothing leads to, all ways meet in few edges, and each entrance would be told by its own pages alone.
+        """
+        untold = [index for index, edge in enumerate(self._edges) if edge not in done]
+        least = min(untold, key=lambda index: int(self._counts[index]))
         seen = set()
         while here not in seen:
             seen.add(here)
             open_ = [index for index in self._leaving[here] if self._edges[index] not in done]
             if open_:
-                return min(open_, key=lambda index: (self._counts[index], self._edges[index][1] in path))
+                onward = min(open_, key=lambda index: (self._counts[index], self._edges[index][1] in path))
+                far = path and self._counts[onward] > _FAR * self._counts[least] + _FEW
+                return least if far else onward
             if not self._leaving[here]:
                 break
             here = self._edges[min(self._leaving[here], key=lambda index: int(self._counts[index]))][1]
         open_ = [index for index in self._entering[here] if self._edges[index] not in done]
-        open_ = open_ or [index for index, edge in enumerate(self._edges) if edge not in done]
-        return min(open_, key=lambda index: int(self._counts[index]))
+        return min(open_, key=lambda index: int(self._counts[index])) if open_ else least
 
     @property
     def counts(self) -> np.ndarray:
