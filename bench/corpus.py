@@ -183,7 +183,7 @@ def schooled(settings: Settings, folder: Path) -> Run | None:
     if not settings.school.drills:
         return None
     base, recipe = find_base("embedded"), school.settings_of(settings).training.recipe()
-    run = Run(folder / f"school-{digest(settings.school, settings.corpus, recipe)[:12]}")
+    run = Run(folder / f"school-{digest(settings.school, school.corpus(settings), recipe)[:12]}")
     with run.held("a bench"), Watch() as watch:
         run.start(settings)
         run.note_model("base", base.name, base.sha256)
@@ -261,7 +261,7 @@ def main() -> None:
         made_from = digest(asked.tokens, settings.model_dump(mode="json"))[:12]  # what is kept serves the same call only
         work = asked.keep / made_from if asked.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         taught = schooled(settings, work)
-        start = school.start(taught, settings.training) if taught is not None else None
+        start = school.start(taught, settings) if taught is not None else None
         engine = stack.enter_context(open_engine(find_base("embedded"), settings.models))
         seeds = (list(islice(Library(asked.library).seeds(), asked.seeds)) if asked.library
                  else seeds_of(work / "seeds", engine, asked.seeds, asked.theme))

@@ -38,8 +38,10 @@ def happened(run: Path, wall: float) -> dict[str, dict[str, float]]:
             found[event["stage"]]["seconds"] += event["seconds"]
             found[event["stage"]]["memory_mib"] = max(found[event["stage"]]["memory_mib"], event["peak_mib"])
     found["report"]["seconds"] = wall - sum(stage["seconds"] for stage in found.values())
-    for name, folder in (("author", "seeds"), ("corpus", "corpora"), ("swarm", "experts"), ("memory", "memory")):
-        found[name]["disk_bytes"] = sum(path.stat().st_size for path in (run / folder).rglob("*") if path.is_file())
+    for name, folders in (("author", ["seeds"]), ("corpus", ["corpora"]), ("swarm", ["school", "experts"]),
+                          ("memory", ["memory"])):
+        found[name]["disk_bytes"] = sum(path.stat().st_size for folder in folders for path in (run / folder).rglob("*")
+                                        if path.is_file())
     return found
 
 

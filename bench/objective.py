@@ -245,7 +245,7 @@ def compare(asked: argparse.Namespace, found: list[Variant]) -> None:
 
         def run(variant: Variant) -> Variant:
             taught = schooled(variant.settings, work)
-            start = school.start(taught, variant.settings.training) if taught is not None else None
+            start = school.start(taught, variant.settings) if taught is not None else None
             measure(variant, seeds, corpora[variant.settings.corpus.model_dump_json()], frozen, general, asked.tokens, start,
                     Path(tempfile.mkdtemp(dir=work)), asked.chat)
             print(f"{variant.name:50} {statistics.fmean(variant.multiple):.2f} after {statistics.fmean(variant.seconds):.0f} s",

@@ -113,10 +113,11 @@ class Groups:
         total = min(sum(shape), len(self._edges))
         for start, size in zip(focus, shape, strict=True):
             here = start
-            for _ in range(size):
+            for number in range(size):
                 if len(done) >= total:
                     break
-                edge = (start, first) if first is not None and not path else self._edges[self._onward(here, done, path)]
+                begun = (start, first) if first is not None and not path else None
+                edge = begun or self._edges[self._onward(here, done, path, leave=number > 0)]
                 if not path or path[-1] != edge[0]:
                     if path and (path[-1], edge[0]) in self._number:  # where the runs touch, that step is told as well
                         done.add((path[-1], edge[0]))
@@ -127,11 +128,11 @@ class Groups:
                 here = path[-1]
         return path, done
 
-    def _onward(self, here: str, done: set[tuple[str, str]], path: Sequence[str]) -> int:
+    def _onward(self, here: str, done: set[tuple[str, str]], path: Sequence[str], *, leave: bool) -> int:
         """The edge to tell next: from `here`, else further on, else into `here`, else the one told least of all.
 
-        The one told least of all comes first where the way on has been told far more often: in a graph with several entrances,
-        which nothing leads to, all ways meet in few edges, and each entrance would be told by its own pages alone.
+        With `leave`, the one told least of all comes first where the way on has been told far more often: in a graph with several
+        entrances, which nothing leads to, all ways meet in few edges, and each entrance would be told by its own pages alone.
         """
         untold = [index for index, edge in enumerate(self._edges) if edge not in done]
         least = min(untold, key=lambda index: int(self._counts[index]))
@@ -141,8 +142,8 @@ class Groups:
             open_ = [index for index in self._leaving[here] if self._edges[index] not in done]
             if open_:
                 onward = min(open_, key=lambda index: (self._counts[index], self._edges[index][1] in path))
-                far = path and self._counts[onward] > _FAR * self._counts[least] + _FEW
-                return least if far else onward
+                far = self._counts[onward] > _FAR * self._counts[least] + _FEW
+                return least if leave and far else onward
             if not self._leaving[here]:
                 break
             here = self._edges[min(self._leaving[here], key=lambda index: int(self._counts[index]))][1]

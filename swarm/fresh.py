@@ -68,7 +68,7 @@ def fresh_adapter(run: Run, seeds: Sequence[str], rank: int, base: Base, setting
             raise RunError(f"the corpus of {seed} is not in {run.folder}, so nothing can be trained to compare with. "
                            "Add --no-measure to leave the comparison out.")
         hashes.append(read_record(path, Manifest).pages_sha256)
-    begun = school.start(run, chosen) if settings.school.drills else None
+    begun = school.start(run, settings, chosen)
     origin = digest(base.sha256, hashes, chosen, settings.random_seed, _FRESH, *([begun.sha256] if begun is not None else []))
     target = run.experts / "fresh" / origin[:12]
     marker = target / "fresh.json"

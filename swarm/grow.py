@@ -307,7 +307,7 @@ def _finished(run: Run, seed: Seed, made_from: str) -> Figures | None:
         return None
     figures = read_record(path, Figures)
     if figures.made_from != made_from:
-        raise DataError(f"{path.parent} holds an expert of another corpus, base or training settings than asked for now. "
+        raise DataError(f"{path.parent} holds an expert of another corpus, base, school or training settings than asked for now. "
                         f"Use a new run folder, or delete {path.parent} to train it again.")
     return figures
 

@@ -24,6 +24,7 @@ from rostok.config import Settings
 from rostok.errors import ClusterError, RostokError, StorageError
 from rostok.generator.records import Page
 from rostok.runs import Run
+from rostok.swarm import school
 from rostok.swarm.admission import out_of_memory
 from rostok.swarm.checkpoint import FINISHED, Parcel
 from rostok.swarm.local import Death
@@ -155,7 +156,8 @@ class RayWorker:
             return
         try:
             load = _Load(
-                self._desk.pages(command.name), self._desk.card(command.name) if self._distils else "",
+                self._desk.pages(command.name),
+                self._desk.card(command.name) if self._distils and command.name != school.NAME else "",
                 self._desk.start(command.name),
                 self._desk.state(command.name, command.made_from, lambda text: self._notes.append(Note(text=text))))
         except RostokError as error:
@@ -251,6 +253,7 @@ class _Actor:
             assert load is not None
             self._desk.put(command.name, load)
             self._work.take(command)
+            self._desk.drop(command.name)
         deadline = time.monotonic() + _CALL
         while self._work.busy and time.monotonic() < deadline:
             self._work.step()
@@ -292,7 +295,11 @@ class _WireDesk:
         return self._loads[name].start
 
     def state(self, name: str, made_from: str, tell: Callable[[str], None]) -> State | None:
-        return self._loads.pop(name).state
+        return self._loads[name].state
+
+    def drop(self, name: str) -> None:
+        """Let go of what came with a job that has been taken."""
+        del self._loads[name]
 
     def deliver(self, name: str, parcel: Parcel) -> None:
         self._out.append((name, parcel))

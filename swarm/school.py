@@ -11,8 +11,9 @@ nothing of any seed of the run: docs/experiments.md has the figures with it and 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rostok.config import CorpusSettings, Settings, Shares, TrainingSettings
+from rostok.config import CorpusSettings, SchoolSettings, Settings, Shares, TrainingSettings
 from rostok.errors import DataError
 from rostok.generator.drills import drill
 from rostok.generator.folder import training_pages
@@ -23,16 +24,20 @@ from rostok.seeds.record import Seed
 from rostok.swarm.records import LossPoint
 from rostok.swarm.training import Start
 
+if TYPE_CHECKING:
+    from rostok.swarm.adapters import Adapter
+
 NAME = "school"  # of its job; seeds have ids that begin with s-
 
 
 class School(Record):
-    """`school/adapter/school.json`, the marker of a school that is trained. `made_from` hashes base, drills and settings."""
+    """`school/adapter/school.json`, the marker of a trained school. `made_from` hashes base, pages and training settings."""
 
     made_from: str
     base_sha256: str
     adapter_sha256: str
     drills: tuple[str, ...]
+    written: SchoolSettings
     settings: TrainingSettings
     rostok: str
     pages: int
@@ -59,26 +64,55 @@ def read_school(run: Run) -> School | None:
     return school
 
 
-def start(run: Run, training: TrainingSettings) -> Start | None:
-    """What adapters of this rank and scale begin from in a run; None where there is no school. Raises as `read_school` does.
+def start(run: Run, settings: Settings, training: TrainingSettings | None = None) -> Start | None:
+    """What the adapters of a run begin from; None where the settings have no school.
 
     Experts have the rank of the school, and take its matrices as they are. One of a lower rank takes the best approximation,
     one of a higher rank the same terms and fresh directions.
+
+    Args:
+        training: of another adapter than an expert: its rank and scale.
+
+    Raises:
+        DataError: the school is missing or was changed.
     """
     from safetensors.torch import load_file
 
-    school = read_school(run)
-    if school is None:
+    if not settings.school.drills:
         return None
-    if (training.rank, training.alpha) == (school.settings.rank, school.settings.alpha):
+    school = _present(run)
+    wanted = training or settings.training
+    if (wanted.rank, wanted.alpha) == (school.settings.rank, school.settings.alpha):
         return Start(load_file(folder(run) / "adapter_model.safetensors"), school.adapter_sha256)
     from rostok.swarm import lowrank
-    from rostok.swarm.adapters import named, read_adapter
+    from rostok.swarm.adapters import named
 
-    whole = read_adapter(folder(run))
-    fitted = (lowrank.cut(whole, 0, training.rank)[0] if training.rank <= whole.rank
-              else lowrank.widen(whole, training.rank, random_seed=0))
-    return Start(named(fitted, training.alpha / training.rank), school.adapter_sha256)
+    whole = terms(run, school.adapter_sha256)
+    fitted = (lowrank.cut(whole, 0, wanted.rank)[0] if wanted.rank <= whole.rank
+              else lowrank.widen(whole, wanted.rank, random_seed=0))
+    return Start(named(fitted, wanted.alpha / wanted.rank), school.adapter_sha256)
+
+
+def terms(run: Run, sha256: str) -> Adapter:
+    """The school as the terms that it adds to the base.
+
+    Raises:
+        DataError: it is missing or was changed, or is another than the one of this hash.
+    """
+    from rostok.swarm.adapters import read_adapter
+
+    if _present(run).adapter_sha256 != sha256:
+        raise DataError(f"the experts began from another school than the one in {run.school}. Restore that folder, or delete "
+                        f"it and {run.experts}, and train everything again.")
+    return read_adapter(folder(run))
+
+
+def _present(run: Run) -> School:
+    found = read_school(run)
+    if found is None:
+        raise DataError(f"the school that all experts begin from is not in {run.school}. Restore that folder, or delete "
+                        f"{run.experts} and run: rostok swarm train {run.folder}")
+    return found
 
 
 def folder(run: Run) -> Path:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rostok import __version__
-from rostok.errors import DataError, RunError, writing
+from rostok.errors import RunError, writing
 from rostok.models import Base, base_config
 from rostok.records import digest, file_digest, read_record, write_atomic
 from rostok.runs import Run
 from rostok.swarm import lowrank, registry, school
 from rostok.swarm.adapter_gguf import export_adapter
-from rostok.swarm.adapters import Adapter, read_adapter, write_adapter
+from rostok.swarm.adapters import Adapter, write_adapter
 from rostok.swarm.records import Expert, Parent, Splice
 
 _SPLICE = 1  # raise when the same parents and options would give another adapter
@@ -67,9 +67,10 @@ def merge(run: Run, names: tuple[str, str], base: Base, how: Merge,
         raise RunError(f"a density of {how.density:g} is no share. Give one above 0 and at most 1.")
     parts = [registry.read(run, expert, base) for expert in experts]
     begun = _begun(run, experts)
-    summands = parts if begun is None else [*parts, begun]
-    rank = _fitting_rank(summands, how)
     thinned = how.method != "sum"
+    once = 1 - sum(how.weights)  # of the school, so that it is in the sum once
+    summands = parts if begun is None or not (once or thinned) else [*parts, begun]
+    rank = _fitting_rank(summands, how)
     parents = _parents(experts, how.weights)
     density = how.density if thinned else None
     dice = how.random_seed if how.method == "dare" else None
@@ -77,7 +78,7 @@ def merge(run: Run, names: tuple[str, str], base: Base, how: Merge,
     made = _finished(run, origin)
     if made is not None:
         return made
-    whole = lowrank.add(summands, [*how.weights, 1 - sum(how.weights)][: len(summands)])  # also compares the modules
+    whole = lowrank.add(summands, [*how.weights, once][: len(summands)])  # also compares the modules
     kept = 1.0
     if how.method != "sum":
         modules = len(whole.pairs)
@@ -129,13 +130,7 @@ def split(run: Run, name: str, base: Base, rank: int | None = None) -> tuple[Spl
 def _begun(run: Run, experts: Sequence[Expert]) -> Adapter | None:
     """What all of them began from, None where they did not begin from the same."""
     names = {expert.school_sha256 for expert in experts}
-    if len(names) > 1 or "" in names:
-        return None
-    found = school.read_school(run)
-    if found is None or found.adapter_sha256 not in names:
-        raise DataError(f"the experts began from a school that is not in {run.school} any more. Restore that folder, or train "
-                        f"everything again: delete {run.school} and {run.experts}.")
-    return read_adapter(school.folder(run))
+    return school.terms(run, names.pop()) if len(names) == 1 and "" not in names else None
 
 
 def _fitting_rank(parts: Sequence[Adapter], how: Merge) -> int:

@@ -50,6 +50,9 @@ def read(run: Run) -> Status:
 
     run.read()
     if not run.jobs.exists():
+        holder = run.holder()
+        if holder is not None:
+            raise RunError(f"{run.folder} has no training jobs yet; {holder} is at work on it. Ask again in a minute.")
         raise RunError(f"{run.folder} has no training jobs yet. Run: rostok swarm train {run.folder}")
     with JobTable(run.jobs) as table:
         return Status(table.rows(), table.workers(), run.holder())

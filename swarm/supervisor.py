@@ -365,7 +365,9 @@ class _Schedule:
         clock = time.strftime("%H:%M", time.localtime(self._until.end))
         rest = len(rows) - len(fit.names)
         each = sum(seconds_per_expert(row.total, sum(rates)) for row in rows) / len(rows)
-        self._tell(f"{len(fit.names)} of {len(rows)} experts can be trained until {clock}, at {sum(rates):,.0f} tokens a second, "
+        what = (f"{len(fit.names)} of {len(rows)} experts can" if len(rows) > 1
+                else f"{rows[0].title} {'can' if fit.names else 'cannot'}")  # the school, most often
+        self._tell(f"{what} be trained until {clock}, at {sum(rates):,.0f} tokens a second, "
                    f"{each:,.0f} s each" + (f"; {rest} stay{'s' if rest == 1 else ''} in the queue" if rest else ""))
 
     def _title(self, name: str) -> str:

@@ -128,7 +128,7 @@ class RunDesk:
         if name == school.NAME:
             return None
         if self._start is None:  # the same for all experts: read once
-            self._start = school.start(self._run, self._run.read().settings.training)
+            self._start = school.start(self._run, self._run.read().settings)
         return self._start
 
     def state(self, name: str, made_from: str, tell: Callable[[str], None]) -> State | None:

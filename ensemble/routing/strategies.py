@@ -28,7 +28,6 @@ from rostok.records import digest, file_digest, iter_jsonl, stable_seed
 from rostok.runs import Run
 from rostok.seeds.record import Seed
 from rostok.swarm import school
-from rostok.swarm.adapters import read_adapter
 from rostok.swarm.records import Expert
 
 _VERSION = 1        # raise when a strategy would learn something else from the same run
@@ -145,12 +144,16 @@ def _arrow(material: Material) -> Strategy:
         raise RunError(f"{run.folder} has no experts yet, by whose adapters Arrow could route. "
                        f"Train them: rostok swarm train {run.folder}")
     inputs = arrow.Inputs(find_base(material.settings.models.base))
-    begun = read_adapter(school.folder(run)) if all(one.school_sha256 for one in experts.values()) else None
+    begun = {one.school_sha256 for one in experts.values()}
+
+    def learn() -> kept.Arrays:
+        same = len(begun) == 1 and "" not in begun
+        return arrow.fit(folders, inputs, asked, school.terms(run, *begun) if same else None)
+
     folders = {name: run.experts / name for name in experts}
     made_from = material.made_from("arrow", {name: one.adapter_sha256 for name, one in experts.items()}, nobodys()[::4])
     asked = nobodys()[::4][:_ARROW]
-    made = arrow.Arrow(kept.arrays(material.folder / "arrow.npz", made_from, lambda: arrow.fit(folders, inputs, asked, begun)),
-                       inputs)
+    made = arrow.Arrow(kept.arrays(material.folder / "arrow.npz", made_from, learn), inputs)
     made.learned_from = made_from
     return made
 

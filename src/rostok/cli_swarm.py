@@ -54,7 +54,7 @@ NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Do not measure th
 @swarm_app.command("train", epilog="Example: rostok swarm train runs/demo --set training.rank=8")
 def train(ctx: typer.Context, run: RunFolder, trainer: Trainer = None, executor: Executor = None,
           track: Track = None, profile: Profile = None, config: ConfigFile = None, assignments: Assignments = None) -> None:
-    """Train one expert per corpus, many in the same step, then measure all of them; what was trained already stays."""
+    """Train one expert per corpus, many in the same step and from the same school, then measure all; what was trained stays."""
     options = {"tracking": track, "training": {"trainer": trainer}, "swarm": {"executor": executor}}
     with writing_run(ctx, run, profile, config, options, assignments) as (opened, settings, _, watch):
         from rostok.night import swarm_stage

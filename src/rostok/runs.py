@@ -23,6 +23,7 @@ from rostok.errors import DataError, RunError, writing
 from rostok.records import Record, append_jsonl, read_jsonl, read_record, recover_jsonl, write_atomic
 
 FORMAT = 1
+_SCHOOLED = ("rank", "alpha", "layers", "pages_per_step", "max_tokens", "warmup_steps", "decay_share", "clip", "trainer")
 _PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "llama-cpp-python", "langgraph", "chromadb",
              "sentence-transformers", "pydantic")
 
@@ -122,6 +123,7 @@ class Run:
             self.seeds / "library.jsonl": ("theme", "language", "random_seed", "author.nodes", "author.candidates"),
             self.corpora: ("corpus", "random_seed"),
             self.school: ("school", "random_seed"),
+            self.school / "adapter": tuple(f"training.{name}" for name in _SCHOOLED),
             self.registry: ("school", "training", "random_seed"),
         }
         before, after = old.model_dump(mode="json"), new.model_dump(mode="json")

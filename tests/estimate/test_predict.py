@@ -36,9 +36,10 @@ def test_a_run_is_told_stage_by_stage(pace: Pace) -> None:
 
 def test_the_school_is_told_with_the_swarm(pace: Pace) -> None:
     """Prevents: minutes of drills before the first expert that nobody was told of, or that grow with the library."""
-    with_school = resolve(assignments=["school={drills: 2, pages: 100, replay: 0.3}"])
+    with_school = resolve(assignments=["school={drills: 2, pages: 100, replay: 0.3}", "training.epochs=2"])
+    without_school = resolve(assignments=["school.drills=0", "training.epochs=2"])  # the school reads its pages once
     for seeds in (2, 50):
-        told, without = predict(sized(with_school, seeds, 100), pace), predict(sized(SETTINGS, seeds, 100), pace)
+        told, without = predict(sized(with_school, seeds, 100), pace), predict(sized(without_school, seeds, 100), pace)
         # 2 drills with 30 answers each, 100 to 170 tokens in turn; 184 pages of 150 tokens in 46 steps of one adapter.
         answers = 1 + 2 * (170 * 0.01 + 4_100 * 0.001 + 30 * 0.02 + 100 * 0.005)
         training = 1.02 * 46 * (0.1 + 600 * 0.001)

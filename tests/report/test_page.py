@@ -82,6 +82,7 @@ def test_what_all_experts_began_from_is_told_where_there_is_one(finished, langua
     assert told not in unescape(render(run, language))
     write_atomic(folder(run) / "school.json", School(
         made_from="0" * 64, base_sha256="a" * 64, adapter_sha256="b" * 64, drills=("s-1", "s-2", "s-3", "s-4"),
+        written=run.read().settings.school,
         settings=run.read().settings.training, rostok="0.1.0", pages=792, tokens=124_000, steps=198, seconds=122.0,
         curve=()).line())
     assert told in unescape(render(run, language))

@@ -21,7 +21,7 @@ from rostok.swarm import ray_cluster
 from rostok.swarm.execute import execute
 from rostok.swarm.jobs import JobTable
 from tests.swarm.test_kills import adapters, start, unbroken
-from tests.swarm.tiny_run import make_base, make_run, orders
+from tests.swarm.tiny_run import make_base, make_run, make_school, orders
 
 LONG = 60  # epochs, so that the first worker is not done before the second has come; 5 were over in two seconds
 
@@ -60,8 +60,9 @@ def test_without_ray_one_sentence_says_how_to_get_it(base: Path, tmp_path: Path)
 @with_ray
 def test_the_jobs_of_a_lost_node_run_elsewhere_and_are_the_same(base: Path, tmp_path: Path, nodes: Any) -> None:
     """Prevents: jobs lost with their node, or begun anew by a worker that knows nothing of their checkpoints."""
-    run = make_run(tmp_path / "run", base, seeds=4, training={"epochs": LONG, "together": 2},
+    run = make_run(tmp_path / "run", base, seeds=4, training={"epochs": LONG, "together": 2}, school={"drills": 1},
                    swarm={"executor": "ray", "address": nodes.address, "cpus": 1, "checkpoint_steps": 5})
+    make_school(run)
     told: list[str] = []
     over = threading.Event()
 
@@ -87,7 +88,9 @@ def test_the_jobs_of_a_lost_node_run_elsewhere_and_are_the_same(base: Path, tmp_
     assert lost, told
     assert sorted(done) == sorted(order.name for order in orders(run))
     assert told[0] == "2 workers on 2 Ray nodes"
-    assert adapters(run) == unbroken(make_run(tmp_path / "unbroken", base, seeds=4, training={"epochs": LONG}))
+    whole = make_run(tmp_path / "unbroken", base, seeds=4, training={"epochs": LONG}, school={"drills": 1})
+    make_school(whole)
+    assert adapters(run) == unbroken(whole)
 
 
 def untouched(run: Run) -> bool:

@@ -17,6 +17,7 @@ from rostok.generator.records import Manifest, Page
 from rostok.models import find_base, training_folder
 from rostok.records import append_jsonl, digest, file_digest, write_atomic
 from rostok.runs import Run
+from rostok.swarm import school
 from rostok.swarm.jobs import Order
 from rostok.swarm.schedule import steps_of
 
@@ -40,6 +41,7 @@ def make_base(folder: Path, vocabulary: int = 49152, width: int = 64) -> Path:
 def make_run(folder: Path, base: Path, *, seeds: int = 8, pages: int = 24, **settings: Any) -> Run:
     """A run whose corpora are finished."""
     run = Run(folder)
+    settings.setdefault("school", {"drills": 0})
     training = {"rank": 4, "pages_per_step": 2, "epochs": 2, "together": 4, "max_tokens": 64, **settings.pop("training", {})}
     resolved = resolve(options={"models": {"base": str(base)}, "training": training, **settings})
     with run.held("test"):
@@ -49,6 +51,30 @@ def make_run(folder: Path, base: Path, *, seeds: int = 8, pages: int = 24, **set
     for number in range(seeds):
         make_corpus(run, f"s-{number:04}", pages)
     return run
+
+
+def make_school(run: Run, *, rank: int = 4, alpha: int = 8) -> str:
+    """A school of random matrices, for a run whose settings have one. Returns the hash of its adapter."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(9)
+    base = find_base(run.read().settings.models.base)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base.source, dtype=torch.float32),
+                           LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "lora_B" in name:
+                weights.copy_(torch.randn_like(weights) * 0.3)
+    place, settings = school.folder(run), run.read().settings
+    model.save_pretrained(place)
+    sha256 = file_digest(place / "adapter_model.safetensors")
+    write_atomic(place / "school.json", school.School(
+        made_from="0" * 64, base_sha256=base.sha256, adapter_sha256=sha256, drills=("s-1",), written=settings.school,
+        settings=settings.training.model_copy(update={"rank": rank, "alpha": alpha}), rostok="0.1.0", pages=10, tokens=100,
+        steps=3, seconds=1.0, curve=()).line())
+    return sha256
 
 
 def make_corpus(run: Run, name: str, pages: int, rare: str = "") -> None:

@@ -151,13 +151,14 @@ def _training(settings: Settings, pace: Pace, train_pages: int) -> tuple[float, 
 def _schooling(settings: Settings, pace: Pace) -> tuple[float, float, float]:
     """Seconds of writing drills, seconds of training the school, and its tokens; a worker of its own trains it."""
     from rostok.swarm.schedule import steps_of
+    from rostok.swarm.school import settings_of
 
     school, swarm = settings.school, pace.swarm
     if not school.drills:
         return 0.0, 0.0, 0.0
     answers = list(islice(cycle(pace.corpus.lengths), round(school.pages * school.replay)))
     written = pace.engine.open_s + school.drills * (pace.engine.seconds(answers) + school.pages * pace.corpus.page_s)
-    steps = steps_of(school.drills * round(school.pages * (1 - settings.corpus.held_out)), settings.training)
+    steps = steps_of(school.drills * round(school.pages * (1 - settings.corpus.held_out)), settings_of(settings).training)
     tokens = settings.training.pages_per_step * swarm.page_tokens
     return written + swarm.start_s + swarm.load_s, steps * (swarm.step_s + tokens * swarm.token_s), steps * tokens
 

@@ -31,7 +31,8 @@ from rostok.generator.general import HELD_OUT
 from rostok.records import append_jsonl, file_digest, read_jsonl
 from rostok.runs import Run
 from rostok.seeds.record import Seed
-from rostok.swarm import probes
+from rostok.swarm import lowrank, probes
+from rostok.swarm.adapters import read_adapter, write_adapter
 from rostok.swarm.records import Expert
 
 
@@ -200,6 +201,20 @@ def test_arrow_takes_adapters_of_unequal_rank(tmp_path: Path, memory: Memory) ->
     for text, name in (("abc sea abc", "three"), ("seeds glyph", "five")):
         scores = made.scores(Question(text, (), memory))
         assert max(scores, key=lambda one: scores[one]) == name and min(scores.values()) > 0
+
+
+def test_arrow_takes_out_what_all_began_from(tmp_path: Path) -> None:
+    """Prevents: prototypes that are all the school's, which is stronger than what any expert has learned beyond it."""
+    axes = np.eye(6, dtype=np.float32)
+    begun = read_adapter(_adapter(tmp_path / "school", 5 * axes[0], 2))
+    folders = {}
+    for name, axis in (("three", 3), ("five", 5)):
+        own = lowrank.add([read_adapter(_adapter(tmp_path / f"own {name}", axes[axis], 2)), begun], (1.0, 1.0))
+        folders[name] = tmp_path / name
+        write_adapter(own, folders[name])
+    module = "model.layers.0.self_attn.q_proj"
+    assert np.abs(arrow.prototypes(folders)[module].astype(np.float32)) == pytest.approx(axes[[0, 0]], abs=0.25)
+    assert np.abs(arrow.prototypes(folders, begun)[module].astype(np.float32)) == pytest.approx(axes[[3, 5]], abs=0.02)
 
 
 def test_arrow_without_experts_says_so(material: Material) -> None:

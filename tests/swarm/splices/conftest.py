@@ -21,9 +21,9 @@ from rostok.records import append_jsonl, file_digest, read_jsonl, write_atomic
 from rostok.runs import Run
 from rostok.seeds.library import Library
 from rostok.seeds.record import Seed
-from rostok.swarm import school
 from rostok.swarm.adapter_gguf import export_adapter
 from rostok.swarm.records import Expert, Figures, LossPoint
+from tests.swarm.tiny_run import make_school
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 WIDTH = 32  # of the keys: the narrowest layer
@@ -90,7 +90,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, base: Base, make_seed: Ca
     """Two seeds, their corpora, and an expert of each: one of rank 4 and scale 2, one of rank 6 under rsLoRA."""
     run = Run(tmp_path_factory.mktemp("template") / "run")
     run.start(resolve(options={
-        "models": {"base": str(base.source), "threads": 1, "context": 512, "sequences": 4}, "school": {"drills": 1},
+        "models": {"base": str(base.source), "threads": 1, "context": 512, "sequences": 4}, "school": {"drills": 0},
         "training": {"rank": 4, "alpha": 8, "warmup_steps": 1}, "probes": {"chat_nodes": 1, "matrix_pages": 2, "general": 2}}))
     library = Library(run.seeds)
     for place, lora in enumerate(({}, {"r": 6, "lora_alpha": 5, "use_rslora": True})):
@@ -109,22 +109,12 @@ def run(template: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def schooled(run: Run, base: Base) -> Run:
+def schooled(run: Run) -> Run:
     """The run as if both experts had begun from a school of rank 3."""
-    torch.manual_seed(9)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base.source, dtype=torch.float32),
-                           LoraConfig(r=3, lora_alpha=6, target_modules=LINEAR, task_type="CAUSAL_LM"))
-    with torch.no_grad():
-        for name, weights in model.named_parameters():
-            if "lora_B" in name:
-                weights.copy_(torch.randn_like(weights) * 0.3)
-    place = school.folder(run)
-    model.save_pretrained(place)
-    sha256 = file_digest(place / "adapter_model.safetensors")
-    write_atomic(place / "school.json", school.School(
-        made_from="0" * 64, base_sha256=base.sha256, adapter_sha256=sha256, drills=("s-1",), rostok=__version__, pages=10,
-        settings=run.read().settings.training.model_copy(update={"rank": 3, "alpha": 6}), tokens=100, steps=3, seconds=1.0,
-        curve=()).line())
+    raw = json.loads(run.file.read_text())
+    raw["settings"]["school"]["drills"] = 1
+    run.file.write_text(json.dumps(raw))
+    sha256 = make_school(run, rank=3, alpha=6)
     lines = [one.model_copy(update={"school_sha256": sha256}) for one in read_jsonl(run.registry, Expert)]
     write_atomic(run.registry, "".join(one.line() + "\n" for one in lines))
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from rich.console import Console
 
 from rostok.generator.folder import training_pages
@@ -9,7 +10,11 @@ from rostok.models import Base
 from rostok.progress import Watch
 from rostok.records import append_jsonl, read_jsonl, read_record
 from rostok.runs import Run
+from rostok.swarm import school
+from rostok.swarm.adapters import read_adapter
+from rostok.swarm.base import FrozenBase
 from rostok.swarm.compare import compare, difference_interval, verdict
+from rostok.swarm.fresh import fresh_adapter
 from rostok.swarm.grow import GeneralAnswer
 from rostok.swarm.records import Comparison, Expert, Score, Splice
 from rostok.swarm.splice import Merge, merge, split
@@ -41,6 +46,17 @@ def test_a_merge_is_measured_beside_training_again(run: Run, base: Base) -> None
     same = {score.name: (score.probes, score.bits_per_byte, score.general) for score in other.scores if score.role != "splice"}
     assert same == {score.name: (score.probes, score.bits_per_byte, score.general) for score in found.scores
                     if score.role != "splice"}
+
+
+def test_the_yardstick_begins_where_the_experts_began(schooled: Run, base: Base) -> None:
+    """Prevents: a splice that is held against an adapter which had to learn from nothing what its parents began with."""
+    one, two = (expert.seed for expert in read_jsonl(schooled.registry, Expert))
+    settings = schooled.read().settings
+    slow = settings.model_copy(update={"training": settings.training.model_copy(update={"learning_rate": 1e-12})})
+    made, _, _ = fresh_adapter(schooled, [one, two], 5, base, slow, lambda: FrozenBase(base))
+    begun, fresh = read_adapter(school.folder(schooled)), read_adapter(made)
+    for module, (a, b) in fresh.pairs.items():
+        assert a.shape[0] == 5 and torch.allclose(b @ a, begun.pairs[module][1] @ begun.pairs[module][0], atol=1e-4)
 
 
 def test_both_parts_of_a_split_are_measured(run: Run, base: Base) -> None:

@@ -102,7 +102,7 @@ def test_a_merge_without_its_school_is_refused(schooled: Run, base: Base) -> Non
     one, two = experts(schooled)
     shutil.rmtree(schooled.school)
     before = sorted(path.name for path in schooled.experts.iterdir())
-    with pytest.raises(DataError, match="began from a school that is not in"):
+    with pytest.raises(DataError, match="the school that all experts begin from is not in"):
         merge(schooled, (one.seed, two.seed), base, Merge())
     assert sorted(path.name for path in schooled.experts.iterdir()) == before
 
@@ -110,8 +110,8 @@ def test_a_merge_without_its_school_is_refused(schooled: Run, base: Base) -> Non
 @pytest.mark.parametrize(("rank", "alpha"), [(3, 6), (8, 16), (3, 3), (2, 8)])
 def test_a_start_of_any_rank_says_what_the_school_says(schooled: Run, rank: int, alpha: int) -> None:
     """Prevents: a yardstick of a higher rank that begins from nothing, or from the school at another scale."""
-    training = schooled.read().settings.training.model_copy(update={"rank": rank, "alpha": alpha})
-    start = school.start(schooled, training)
+    settings = schooled.read().settings
+    start = school.start(schooled, settings, settings.training.model_copy(update={"rank": rank, "alpha": alpha}))
     assert start is not None
     begun = read_adapter(school.folder(schooled))
     wanted = begun if rank >= 3 else lowrank.cut(begun, 0, rank)[0]
@@ -119,6 +119,22 @@ def test_a_start_of_any_rank_says_what_the_school_says(schooled: Run, rank: int,
         a_name, b_name = (f"base_model.model.{module}.lora_{half}.weight" for half in "AB")
         assert start.tensors[a_name].shape[0] == rank
         assert torch.allclose(start.tensors[b_name] @ start.tensors[a_name] * alpha / rank, b @ a, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["ties", "dare"])
+def test_a_thinned_merge_keeps_the_school_whole(schooled: Run, base: Base, method: Any) -> None:
+    """Prevents: TIES or DARE that thin the school with what the experts have learned."""
+    one, two = experts(schooled)
+    made = merge(schooled, (one.seed, two.seed), base, Merge(method=method, rank=20, weights=(1e-6, 1e-6)))
+    begun = read_adapter(school.folder(schooled))
+    for module, (a, b) in registry.read(schooled, made.expert(), base).pairs.items():
+        assert torch.allclose(b @ a, begun.pairs[module][1] @ begun.pairs[module][0], atol=1e-3)
+
+
+def test_weights_that_hold_the_school_once_add_no_rank(schooled: Run, base: Base) -> None:
+    """Prevents: directions of nothing but zeros in a merge of halves, and a yardstick of that rank."""
+    one, two = experts(schooled)
+    assert merge(schooled, (one.seed, two.seed), base, Merge(weights=(0.5, 0.5))).rank == 4 + 6
 
 
 @pytest.mark.parametrize("method", ["ties", "dare"])
