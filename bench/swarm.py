@@ -140,7 +140,10 @@ def child(mode: str, numbers: Sequence[int], folder: Path) -> dict[str, float]:
 
 
 def flat(adapters: int, tokens: int) -> None:
-    """Train so many adapters on so many tokens each, and tell seconds an adapter and resident memory, ten by ten."""
+    """Train so many adapters on so many tokens each, and tell tokens a second and resident memory, ten by ten.
+
+    A machine that is shared has faster and slower minutes, so each row also has what a large bf16 product reached just then.
+    """
     import psutil
 
     from rostok.swarm.base import FrozenBase
@@ -162,13 +165,15 @@ def flat(adapters: int, tokens: int) -> None:
             assert isinstance(ended, Trained), ended
             read, seconds = read + ended.tokens, seconds + ended.seconds
             if number % 10 == 0 or number == adapters:
-                rows.append({"adapters": number, "tok_s": round(read / seconds, 1),
+                rows.append({"adapters": number, "tok_s": round(read / seconds, 1), "gflop_s": round(ceiling() / 1e9, 1),
                              "mib": psutil.Process().memory_info().rss >> 20})
-                print(f"{number:4d} adapters   {rows[-1]['tok_s']:7.0f} tokens/s   {rows[-1]['mib']:6.0f} MiB", flush=True)
+                print(f"{number:4d} adapters   {rows[-1]['tok_s']:7.0f} tokens/s   {rows[-1]['mib']:6.0f} MiB   "
+                      f"{rows[-1]['gflop_s']:6.0f} GFLOP/s of a bf16 product", flush=True)
                 read, seconds = 0, 0.0
-    rates = [row["tok_s"] for row in rows]
+    rates, shares = [row["tok_s"] for row in rows], [row["tok_s"] / row["gflop_s"] for row in rows]
     print(json.dumps({"adapters": adapters, "tokens": tokens, "rows": rows,
-                      "spread": round(max(rates) / min(rates) - 1, 3), "last_to_first": round(rates[-1] / rates[0], 3)}))
+                      "spread": round(max(rates) / min(rates) - 1, 3), "last_to_first": round(rates[-1] / rates[0], 3),
+                      "last_to_first_of_the_product": round(shares[-1] / shares[0], 3)}))
 
 
 def main() -> None:
