@@ -244,6 +244,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "author": {"count": 4},
         "corpus": {"pages": 200},
         "school": {"drills": 2, "pages": 200},  # of four experts it may take a third of the time
+        "training": {"learning_rate": 2e-3},    # of 25,000 tokens 1e-3 learns too little (docs/experiments.md)
     },
     "night": {
         "theme": "a harbour town and the sea that feeds it",
