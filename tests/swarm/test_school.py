@@ -39,6 +39,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 def template(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with two corpora and a school."""
     run = make_run(tmp_path_factory.mktemp("template") / "run", base.source, seeds=2, school=SCHOOL,
+                   training={"learning_rate": 1e-3},
                    models={"base": str(base.source), "threads": 1, "sequences": 4, "context": 512})
     assert taught(run, base) is not None
     return run.folder
