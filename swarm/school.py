@@ -10,6 +10,7 @@ nothing of any seed of the run: docs/experiments.md has the figures with it and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from rostok.generator.records import Page
 from rostok.records import Record, file_digest, read_record
 from rostok.runs import Run
 from rostok.seeds.record import Seed
-from rostok.swarm.records import LossPoint
+from rostok.swarm.records import Expert, LossPoint
 from rostok.swarm.training import Start
 
 if TYPE_CHECKING:
@@ -105,6 +106,12 @@ def terms(run: Run, sha256: str) -> Adapter:
         raise DataError(f"the experts began from another school than the one in {run.school}. Restore that folder, or delete "
                         f"it and {run.experts}, and train everything again.")
     return read_adapter(folder(run))
+
+
+def common(run: Run, experts: Iterable[Expert]) -> Adapter | None:
+    """What all of these experts began from, None where they did not begin from the same. Raises as `terms` does."""
+    names = {expert.school_sha256 for expert in experts}
+    return terms(run, names.pop()) if len(names) == 1 and "" not in names else None
 
 
 def _present(run: Run) -> School:

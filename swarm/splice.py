@@ -66,7 +66,7 @@ def merge(run: Run, names: tuple[str, str], base: Base, how: Merge,
     if not 0 < how.density <= 1:
         raise RunError(f"a density of {how.density:g} is no share. Give one above 0 and at most 1.")
     parts = [registry.read(run, expert, base) for expert in experts]
-    begun = _begun(run, experts)
+    begun = school.common(run, experts)
     thinned = how.method != "sum"
     once = 1 - sum(how.weights)  # of the school, so that it is in the sum once
     summands = parts if begun is None or not (once or thinned) else [*parts, begun]
@@ -125,12 +125,6 @@ def split(run: Run, name: str, base: Base, rank: int | None = None) -> tuple[Spl
                 base_sha256=base.sha256, adapter_sha256="", gguf_sha256="", rostok=__version__))
         halves.append(made)
     return halves[0], halves[1]
-
-
-def _begun(run: Run, experts: Sequence[Expert]) -> Adapter | None:
-    """What all of them began from, None where they did not begin from the same."""
-    names = {expert.school_sha256 for expert in experts}
-    return school.terms(run, names.pop()) if len(names) == 1 and "" not in names else None
 
 
 def _fitting_rank(parts: Sequence[Adapter], how: Merge) -> int:

@@ -144,15 +144,13 @@ def _arrow(material: Material) -> Strategy:
         raise RunError(f"{run.folder} has no experts yet, by whose adapters Arrow could route. "
                        f"Train them: rostok swarm train {run.folder}")
     inputs = arrow.Inputs(find_base(material.settings.models.base))
-    begun = {one.school_sha256 for one in experts.values()}
-
-    def learn() -> kept.Arrays:
-        same = len(begun) == 1 and "" not in begun
-        return arrow.fit(folders, inputs, asked, school.terms(run, *begun) if same else None)
-
     folders = {name: run.experts / name for name in experts}
     made_from = material.made_from("arrow", {name: one.adapter_sha256 for name, one in experts.items()}, nobodys()[::4])
     asked = nobodys()[::4][:_ARROW]
+
+    def learn() -> kept.Arrays:
+        return arrow.fit(folders, inputs, asked, school.common(run, experts.values()))
+
     made = arrow.Arrow(kept.arrays(material.folder / "arrow.npz", made_from, learn), inputs)
     made.learned_from = made_from
     return made
