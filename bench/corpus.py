@@ -9,7 +9,8 @@
 QLoRA recipe grows an expert from each corpus, all from the same school (from nothing with `--set school.drills=0 --set
 training.learning_rate=2e-3`); probes in six wordings that no page uses ask it, by likelihood and in a chat, and the school itself
 as a control.
-Intervals are Student's, 95%, over the seeds. Prints a table and, as its last line, JSON.
+Intervals are Student's, 95%, over the seeds. A page counts as accepted when its way of writing takes it, read later or not;
+seconds are those of all pages, by the share of their tokens that is read. Prints a table and, as its last line, JSON.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import argparse
 import itertools
 import json
 import random
+import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -59,7 +61,8 @@ from rostok.swarm.training import Failed, Job, Start  # noqa: E402
 
 PAGE = Sampling(max_tokens=170, temperature=0.8, min_p=0.05)
 WAVE = 16          # prompts asked for at once at least
-PER_PAGE = 110     # tokens of a page at least, from which the number of pages is reckoned
+PER_PAGE = 110     # tokens of a page at least, from which the number of this generator's pages is reckoned
+PROMPTED = 150     # the same of a page by prompt alone
 STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}
 AUDIENCES = ("young children", "high school students", "college students", "researchers", "the general public")
 STYLES = ("a passage of a textbook", "a blog post", "a short story", "a forum post", "a step by step guide", "a lecture")
@@ -123,24 +126,25 @@ def prompted(how: Callable[[Seed, int], tuple[str, str]], seed: Seed, engine: En
     started, asked = time.perf_counter(), 0
     texts: list[str] = []
     tokens: list[list[int]] = []
-    while sum(map(len, tokens)) < budget:
+    while (missing := budget - sum(map(len, tokens))) > 0:
         requests = []
-        wave = max(WAVE, round((budget - sum(map(len, tokens))) / PER_PAGE))
+        wave = max(WAVE, round(missing / PROMPTED))
         for number in range(asked, asked + wave):
             system, task = how(seed, number)
             requests.append(Request((Message("system", system), Message("user", task)), PAGE, seed=number, shared=1))
         asked += wave
         for future in engine.submit_all(requests):
             text = trim(future.result().text)
-            if len(text.split()) >= 20 and sum(map(len, tokens)) < budget:
+            if len(text.split()) >= 20:
                 texts.append(text)
                 tokens.append([*frozen.tokens(text), int(frozen.tokenizer.eos_token_id)])
-    kept = cut(tokens, budget)
-    return Written(texts=texts[: len(kept)], tokens=kept, seconds=time.perf_counter() - started, accepted=len(texts) / asked)
+    return _read(texts, tokens, budget, time.perf_counter() - started, len(texts) / asked)
 
 
 def generated(seed: Seed, folder: Path, engine: Engine, frozen: FrozenBase, budget: int, settings: Settings) -> Written:
     """(d) This generator; its pages in a random order, up to the budget."""
+    if folder.exists():
+        shutil.rmtree(folder)  # begun before a stop: it is timed in one piece
     started = time.perf_counter()
     pages = max(20, round(budget / PER_PAGE))
     corpus = settings.corpus.model_copy(update={"pages": pages})
@@ -149,10 +153,15 @@ def generated(seed: Seed, folder: Path, engine: Engine, frozen: FrozenBase, budg
     chosen = list(training_pages(folder)[0])
     random.Random(stable_seed(seed.id)).shuffle(chosen)  # accepted last are the model's, which a cut would leave out
     tokens = frozen.page_tokens(chosen, settings.training.max_tokens)
+    return _read([page.text for page in chosen], tokens, budget, seconds * len(chosen) / manifest.pages,
+                 manifest.pages / (manifest.pages + sum(manifest.rejected.values())))
+
+
+def _read(texts: Sequence[str], tokens: Sequence[list[int]], budget: int, seconds: float, accepted: float) -> Written:
+    """What an expert reads of these pages, and the same share of their seconds."""
     kept = cut(tokens, budget)
-    refused = sum(manifest.rejected.values())
-    return Written(texts=[page.text for page in chosen[: len(kept)]], tokens=kept, seconds=seconds * len(kept) / manifest.pages,
-                   accepted=manifest.pages / (manifest.pages + refused))
+    return Written(texts=list(texts[: len(kept)]), tokens=kept, accepted=accepted,
+                   seconds=seconds * sum(map(len, kept)) / sum(map(len, tokens)))
 
 
 def cut(pages: Sequence[list[int]], budget: int) -> list[list[int]]:
@@ -191,21 +200,17 @@ def schooled(settings: Settings, folder: Path) -> Run | None:
     return run
 
 
-def grown(frozen: FrozenBase, tallies: dict[str, Tally], seeds: Sequence[Seed], settings: Settings, start: Start | None,
-          folder: Path) -> Iterator[tuple[str, float]]:
-    """Train one expert per corpus that `folder` has none of, all in the same steps; yields (name, share of the probes)."""
-    known = {seed.id: seed for seed in seeds}
-    jobs = (Job(f"{method}+{seed}", written.tokens, settings.training, stable_seed(seed), start=start)
-            for method, tally in tallies.items() for seed, written in tally.corpora.items()
-            if not (folder / f"{method}+{seed}.json").exists())
-    for ended in train(frozen, jobs, settings.training, lambda job: folder / job.name):
+def grown(frozen: FrozenBase, tallies: dict[str, Tally], settings: Settings, start: Start | None, folder: Path) -> list[str]:
+    """Train one expert per corpus that `folder` has none of, all in the same steps; returns the names of all."""
+    jobs = [Job(f"{method}+{seed}", written.tokens, settings.training, stable_seed(seed), start=start)
+            for method, tally in tallies.items() for seed, written in tally.corpora.items()]
+    missing = [job for job in jobs if not (folder / job.name / "adapter.gguf").exists()]
+    for ended in train(frozen, iter(missing), settings.training, lambda job: folder / job.name):
         if isinstance(ended, Failed):
             raise SystemExit(f"{ended.job.name}: {ended.reason}")
-        model = frozen.wear(ended.folder)
-        share = probes.multiple_choice(model, frozen, known[ended.job.name.split("+")[1]])
-        frozen.take_off(model)
         export_adapter(ended.folder, ended.folder / "adapter.gguf", base_config(find_base("embedded")))
-        yield ended.job.name, share
+        print(f"trained {ended.job.name}", flush=True)
+    return [job.name for job in jobs]
 
 
 def _of_the_school(frozen: FrozenBase, taught: Run | None, seeds: Sequence[Seed]) -> float | None:
@@ -258,7 +263,8 @@ def main() -> None:
     frozen = FrozenBase(find_base("embedded"))
     tallies = {method: Tally() for method in asked.methods.split(",")}
     with ExitStack() as stack:
-        made_from = digest(asked.tokens, settings.model_dump(mode="json"))[:12]  # what is kept serves the same call only
+        # What is kept serves the same call only.
+        made_from = digest(asked.tokens, asked.theme, str(asked.library), settings.model_dump(mode="json"))[:12]
         work = asked.keep / made_from if asked.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         taught = schooled(settings, work)
         start = school.start(taught, settings) if taught is not None else None
@@ -279,13 +285,20 @@ def main() -> None:
         only = _of_the_school(frozen, taught, seeds)
         experts, known = work / "experts", {seed.id: seed for seed in seeds}
         started = time.perf_counter()
-        for name, share in grown(frozen, tallies, seeds, settings, start, experts):
-            engine.add_adapter(name, experts / name / "adapter.gguf")
-            chat = asked_in_chat(engine, known[name.split("+")[1]], name)
-            engine.remove_adapter(name)
-            write_atomic(experts / f"{name}.json", Asked(multiple=share, chat=chat).line() + "\n")
-            print(f"{name:30} {share:.2f}  {chat:.2f}", flush=True)
+        names = grown(frozen, tallies, settings, start, experts)
         training = time.perf_counter() - started
+        for name in names:
+            kept = experts / f"{name}.json"
+            if not kept.exists():
+                seed = known[name.split("+")[1]]
+                model = frozen.wear(experts / name)
+                share = probes.multiple_choice(model, frozen, seed)
+                frozen.take_off(model)
+                engine.add_adapter(name, experts / name / "adapter.gguf")
+                write_atomic(kept, Asked(multiple=share, chat=asked_in_chat(engine, seed, name)).line() + "\n")
+                engine.remove_adapter(name)
+            found = read_record(kept, Asked)
+            print(f"{name:30} {found.multiple:.2f}  {found.chat:.2f}", flush=True)
         for (method, tally), seed in itertools.product(tallies.items(), seeds):
             found = read_record(experts / f"{method}+{seed.id}.json", Asked)
             tally.multiple[seed.id], tally.chat[seed.id] = found.multiple, found.chat

@@ -23,7 +23,9 @@ from rostok.seeds.record import Seed
 
 Verdict = tuple[str, str] | None
 _WORD = re.compile(r"[\w']+")
-_END = re.compile(r"[.!?…]['\"”’)]*$")
+_END = re.compile(r"[.!?…]['\"”’)]*(?=\s|$)")
+# Full stops that end no sentence: of a title before a name, of an initial, of the number of an item.
+_NO_END = re.compile(r"\b(Mr|Mrs|Ms|Dr|Prof|St|Fig|Vol|e\.g|i\.e|vs)\.$|(?<![\w'])[A-HJ-Z]\.$|^[\s*#>•-]*\d{1,3}\.$")
 _BY_CODE = ("composed", "dialogue")  # kinds whose sentences code has put together
 _SAME_SENSE = 0.97   # cosine of two written pages' profiles; see docs/adpt.md
 _STRAYED = 2         # names of one other seed that are no chance any more
@@ -121,7 +123,8 @@ def length(text: str, context: Context) -> Verdict:
 
 def whole(text: str, context: Context) -> Verdict:
     """The last sentence is finished."""
-    return None if _END.search(text.strip()) or context.kind in _BY_CODE else ("cut off", text[-40:])
+    text = text.strip()
+    return None if context.kind in _BY_CODE or _last_end(text) == len(text) > 0 else ("cut off", text[-40:])
 
 
 def looping(text: str, context: Context) -> Verdict:
@@ -268,10 +271,16 @@ def words(text: str) -> tuple[str, ...]:
 def trim(text: str) -> str:
     """The text up to its last whole sentence; unchanged when it has none."""
     text = text.strip()
-    if _END.search(text):
-        return text
-    ends = [match.end() for match in re.finditer(r"[.!?…]['\"”’)]*(?=\s)", text)]
-    return text[: ends[-1]] if ends else text
+    return text[: _last_end(text)] or text
+
+
+def _last_end(text: str) -> int:
+    """Where the last whole sentence ends, 0 when there is none."""
+    for match in reversed(list(_END.finditer(text))):
+        stop = match.start() + 1
+        if not _NO_END.search(text[text.rfind("\n", 0, stop) + 1 : stop]):
+            return match.end()
+    return 0
 
 
 _TASK = re.compile(

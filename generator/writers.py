@@ -21,7 +21,6 @@ from rostok.seeds.record import Seed
 _WRITTEN = Sampling(max_tokens=170, temperature=0.8, min_p=0.08)
 _REWRITTEN = Sampling(max_tokens=190, temperature=0.7, min_p=0.1)
 _REPLAY = Sampling(max_tokens=120, temperature=0.5, min_p=0.1)
-_HANGING = re.compile(r"\n\s*(\d+[.)]|\w+:)\s*$")  # the mark of an item that was cut off with its sentence
 BRIEF = "You are a patient writer. You know this world."
 _CHARACTERS = 550  # the page length that these token counts belong to
 
@@ -45,7 +44,7 @@ def request(spec: PageSpec, seed: Seed, characters: int, random_seed: int, sourc
 
 def page(spec: PageSpec, asked: Request, answer: str) -> tuple[str, tuple[Turn, ...]]:
     """Text and turns of a page that the model wrote, cut after its last whole sentence."""
-    text = _HANGING.sub("", trim(asked.prefill + answer))
+    text = trim(asked.prefill + answer)
     if spec.kind == "replay":
         return text, (Turn(role="user", content=asked.messages[0].content), Turn(role="assistant", content=text))
     return text, ()
