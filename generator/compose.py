@@ -21,9 +21,14 @@ from rostok.seeds.record import Seed, Transition
 _FRAME = {"place": "place", "person": "stranger", "hour": "at noon", "weather": "in the wind"}
 
 
+def thrown(spec: PageSpec, seed: Seed, attempt: int, random_seed: int) -> int:
+    """The random seed of one sample of a page by code."""
+    return stable_seed(random_seed, seed.id, spec.model_dump(mode="json"), attempt)
+
+
 def compose(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: int, random_seed: int) -> str:
     """A composed page of about `characters` characters: the path's steps in the given form, cut by the fragmentation."""
-    dice = random.Random(stable_seed(random_seed, seed.id, spec.model_dump(mode="json"), attempt))
+    dice = random.Random(thrown(spec, seed, attempt, random_seed))
     steps = told(spec.path, seed)
     openings, closings = REGISTERS[spec.register_]
     frame = {**_FRAME, **seed.lineage.attributes, "x": seed.name(spec.path[0])}
@@ -48,22 +53,36 @@ def compose(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: in
 
 def converse(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: int, random_seed: int) -> tuple[Turn, ...]:
     """A dialogue page: questions about the path's steps, and answers; every page begins at another node."""
-    dice = random.Random(stable_seed(random_seed, seed.id, spec.model_dump(mode="json"), attempt))
-    turns: list[Turn] = []
+    dice = random.Random(thrown(spec, seed, attempt, random_seed))
     steps = told(spec.path, seed)
     asked, answered = _said(steps, seed, wordings.QUESTIONS, dice), _drawn(wordings.ANSWERS, len(steps), dice)
-    for step, question, answer in zip(steps, asked, answered, strict=True):
-        text = _filled(answer, step, seed)
-        if spec.depth == 2 and sum(len(turn.content) for turn in turns) < characters - 250 and dice.random() < 0.5:
-            text += " " + seed.node(step.target).gloss
-        turns += [Turn(role="user", content=question), Turn(role="assistant", content=text)]
-    key = dice.choice(spec.path)
-    node = seed.node(key)
-    answer = dice.choice([node.gloss, *bank.texts("definition", [key])])
-    if sum(len(turn.content) for turn in turns) < characters - 150:
-        turns += [Turn(role="user", content=dice.choice(wordings.ABOUT).format(x=node.name)),
-                  Turn(role="assistant", content=answer)]
+    turns: list[Turn] = []
+    for index in _order(len(steps), spec.form, dice):
+        step, text = steps[index], _filled(answered[index], steps[index], seed)
+        more = {1: "", 2: seed.node(step.target).gloss, 3: step.sentence}[spec.depth]
+        if more and _size(turns) < characters - 250 and dice.random() < 0.5:
+            text += " " + more
+        turns += [Turn(role="user", content=asked[index]), Turn(role="assistant", content=text)]
+    keys = dice.sample(spec.path, len(spec.path))
+    wanted = characters - 150 if 1 in spec.fragmentation else characters / 2  # without them too, where steps fill half a page
+    for number, key in enumerate(dict.fromkeys(keys)):
+        if _size(turns) >= wanted and (number or 1 not in spec.fragmentation):
+            break
+        answer = dice.choice([seed.node(key).gloss, *bank.texts("definition", [key])])
+        about = [Turn(role="user", content=dice.choice(wordings.ABOUT).format(x=seed.name(key))),
+                 Turn(role="assistant", content=answer)]
+        turns = [*about, *turns] if spec.fragmentation[0] == 1 else [*turns, *about]
     return tuple(turns)
+
+
+def _order(steps: int, form: str, dice: random.Random) -> Sequence[int]:
+    """In which order so many steps are asked about."""
+    onward = range(steps)
+    return {"onward": onward, "backward": onward[::-1], "across": dice.sample(onward, steps)}[form]
+
+
+def _size(turns: Sequence[Turn]) -> int:
+    return sum(len(turn.content) for turn in turns)
 
 
 Line = tuple[Transition, str]  # a step, and the sentence that states it
@@ -90,7 +109,8 @@ def _questions(form: _Form, lines: Sequence[Line], at: int) -> list[str]:
 
 def _table(form: _Form, lines: Sequence[Line], at: int) -> list[str]:
     """Every step as a row, every second one as a sentence below the rows, too."""
-    head, row = wordings.TABLES[0 if _forks(form.seed) else form.style % len(wordings.TABLES)]
+    plain = _forks(form.seed) or _meetings(form.seed)
+    head, row = wordings.TABLES[0 if plain else form.style % len(wordings.TABLES)]
     traits = [form.bank.about("trait", step.source) for step, _ in lines]
     rows = [_filled(row, step, form.seed, n=at + number) for number, (step, _) in enumerate(lines, start=1)]
     if all(traits):
@@ -118,11 +138,22 @@ _FORMS = {"prose": _prose, "question and answer": _questions, "table": _table, "
 
 
 def _said(steps: Sequence[Transition], seed: Seed, families: Mapping[str, tuple[str, ...]], dice: random.Random) -> list[str]:
-    """A sentence or question for every step, each of another family; at a fork one that names the operation."""
-    forks = _forks(seed)
-    drawn = _drawn(families, len(steps), dice)
-    return [_filled(dice.choice(families["operation"]) if step.source in forks and "{op}" not in wording else wording, step, seed)
-            for step, wording in zip(steps, drawn, strict=True)]
+    """A sentence or question for every step, each of another family; at a fork one that names the operation.
+
+    Where several ways meet, none that says there is only one.
+    """
+    forks, meetings = _forks(seed), _meetings(seed)
+    names = dice.sample(sorted(families), len(steps))
+    spare = [name for name in families if name not in (*names, *wordings.SOLE)]
+    drawn = []
+    for step, name in zip(steps, names, strict=True):
+        wording = dice.choice(families[name])
+        if step.source in forks and "{op}" not in wording:
+            wording = dice.choice(families["operation"])
+        elif step.target in meetings and name in wordings.SOLE:
+            wording = dice.choice(families[spare.pop(dice.randrange(len(spare)))])
+        drawn.append(_filled(wording, step, seed))
+    return drawn
 
 
 def _drawn(families: Mapping[str, tuple[str, ...]], number: int, dice: random.Random) -> list[str]:
@@ -138,6 +169,12 @@ def _forks(seed: Seed) -> set[str]:
     """Nodes that lead to several others: there "what follows?" has one answer only when the operation is named."""
     sources = [step.source for step in seed.transitions]
     return {source for source in sources if sources.count(source) > 1}
+
+
+def _meetings(seed: Seed) -> set[str]:
+    """Nodes that several others lead to: there nothing is said of the only way in."""
+    targets = [step.target for step in seed.transitions]
+    return {target for target in targets if targets.count(target) > 1}
 
 
 def _model_sentences(spec: PageSpec, seed: Seed, bank: Bank, steps: Sequence[Transition], dice: random.Random,

@@ -110,6 +110,7 @@ class _Builder:
             self.sampled += page.tokens
             self.on_page(page.kind, 0)
         for reject in read_jsonl(self.rejects_path, Reject):
+            self.sampled += reject.tokens
             self.tries[reject.spec] += 1
             self.refused[reject.kind] += 1
 
@@ -205,14 +206,16 @@ class _Builder:
             verdict = writers.another_order(text, self.seed)
         if verdict is not None:
             self._refuse(Reject(spec=spec.number, kind=spec.kind, attempt=attempt, reason=verdict[0], detail=verdict[1],
-                                text=text))
+                                text=text, tokens=tokens))
             return
+        thrown = request.seed if request is not None else compose.thrown(spec, self.seed, attempt, self.random_seed)
         page = Page(spec=spec.number, kind=spec.kind, author="model" if completion is not None else "code", text=text,
-                    seed=self.seed_id, turns=turns, register_=spec.register_, form=spec.form, depth=spec.depth, path=spec.path,
-                    held_out=spec.held_out, attempt=attempt, random_seed=request.seed if request is not None else 0,
-                    tokens=tokens, source=self._source(spec) if spec.source is not None else None,
+                    seed=self.seed_id, turns=turns, register_=spec.register_, form=spec.form, depth=spec.depth, focus=spec.focus,
+                    path=spec.path, fragmentation=spec.fragmentation, variant=spec.variant, held_out=spec.held_out,
+                    attempt=attempt, random_seed=thrown, tokens=tokens,
+                    source=self._source(spec) if spec.source is not None else None,
                     sampled=writers.sampled(request, self.engine, self.model) if request is not None else None,
-                    figures=_figures(text, self.seed))
+                    figures={**_figures(text, self.seed), **self.context.measured})
         self.texts[spec.number] = text
         self.kept[spec.kind] += 1
         self.context.remember(spec.number, text)
@@ -256,6 +259,7 @@ class _Builder:
             by_kind={kind: by_kind[kind] for kind in KINDS}, rejected=dict(Counter(reject.reason for reject in rejects)),
             given_up=len(self.specs) - self.planned, bank=len(self.bank.sentences),
             bank_sha256=file_digest(self.bank_path) if self.settings.bank else "", sampled_tokens=self.sampled,
+            bank_tokens=sum(sentence.tokens for sentence in read_jsonl(self.bank_path, BankSentence)),
             seconds=round(time.monotonic() - started, 2))
         write_atomic(self.folder / "README.md", card(self.seed, manifest))
         write_atomic(self.folder / "manifest.json", manifest.model_dump_json(indent=1) + "\n")

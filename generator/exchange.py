@@ -66,7 +66,8 @@ def _parquet(pages: Sequence[Page]) -> bytes:
     import pyarrow.parquet as pq
 
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
-    types = {"spec": pa.int32(), "turns": pa.list_(turn), "depth": pa.int8(), "path": pa.list_(pa.string()),
+    types = {"spec": pa.int32(), "turns": pa.list_(turn), "depth": pa.int8(), "focus": pa.list_(pa.string()),
+             "path": pa.list_(pa.string()), "fragmentation": pa.list_(pa.int8()), "variant": pa.int32(),
              "held_out": pa.bool_(), "attempt": pa.int16(), "random_seed": pa.int64(), "tokens": pa.int32(), "source": pa.int32()}
     names = [field.alias or name for name, field in Page.model_fields.items()]
     schema = pa.schema([(name, types.get(name, pa.string())) for name in names])
@@ -106,7 +107,8 @@ pages = load_dataset("path/to/this/folder", split="train")
 | `kind` | written, composed, dialogue, rewritten or replay |
 | `author` | `model` (a model's words throughout) or `code` (composed by code from the model's sentences) |
 | `text`, `turns` | the page; the conversation of dialogues and replay |
-| `register`, `form`, `depth`, `path` | how the page was asked for, and the keys of its nodes |
+| `register`, `form`, `depth`, `fragmentation`, `variant` | how the page was asked for |
+| `focus`, `path` | the keys of the nodes it is about, and of those it tells, in its order |
 | `held_out`, `attempt`, `random_seed`, `tokens` | whether it is held out, which sample it is, its dice, tokens sampled |
 | `source` | the plan line whose page was rewritten |
 | `sampled`, `figures` | JSON text: engine, model, hash of the prompt and sampling; what the gates measured |

@@ -19,7 +19,7 @@ from rostok.generator.records import Manifest, Origin, Page
 from rostok.records import RecordT, digest, file_digest, read_jsonl, read_record, write_atomic
 from rostok.seeds.record import Seed
 
-GENERATOR = 4  # raise when the same seed and settings would give other pages
+GENERATOR = 5  # raise when the same seed and settings would give other pages
 
 
 def origin(seed: Seed, settings: CorpusSettings, random_seed: int, model_sha256: str) -> Origin:

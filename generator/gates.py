@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
@@ -36,7 +36,8 @@ _SCRIPTS = {"ru": "CYRILLIC", "uk": "CYRILLIC", "bg": "CYRILLIC", "el": "GREEK"}
 
 
 def judge(text: str, context: Context) -> Verdict:
-    """The first reason to refuse the page, or None."""
+    """The first reason to refuse the page, or None; what the gates measured is in `context.measured`."""
+    context.measured.clear()
     for gate in GATES:
         verdict = gate(text, context)
         if verdict is not None:
@@ -70,6 +71,7 @@ class Context:
     Attributes:
         kind, prompt: of the page at hand; set before every page.
         shared: what the corpora of the run know of each other; of this corpus alone when none is given.
+        measured: of the last page that was judged: `surprisal`, and `sense`, where the gates look at them.
     """
 
     seed: Seed
@@ -78,6 +80,7 @@ class Context:
     kind: Kind = "written"
     prompt: str = ""
     shared: Shared | None = None
+    measured: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.run = self.shared or Shared((self.seed,), self.near_duplicate)
@@ -224,6 +227,8 @@ def new_in_sense(text: str, context: Context) -> Verdict:
     if context.kind != "written" or context.seed.language != "en":
         return None
     near = context.nearest_in_sense(_window(text).profile)
+    if near is not None:
+        context.measured["sense"] = round(near[1], 3)
     return ("same in other words", f"as page {near[0]} ({near[1]:.3f})") if near and near[1] >= _SAME_SENSE else None
 
 
@@ -235,6 +240,7 @@ def likely(text: str, context: Context) -> Verdict:
     if context.kind in _BY_CODE or context.seed.language != "en":
         return None
     band, bits = context.reference.facts["surprisal"], _window(text).surprisal
+    context.measured["surprisal"] = round(bits, 3)
     if bits > band["p99"] * _ABOVE:
         return "surprisal too high", f"{bits:.2f} bits a token"
     return ("surprisal too low", f"{bits:.2f} bits a token") if bits < band["p1"] / _BELOW else None

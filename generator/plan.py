@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from itertools import count, islice
+from itertools import count, islice, product
 from typing import TypeVar
 
 from rostok.config import CorpusSettings
@@ -17,7 +17,7 @@ from rostok.generator.general import REPLAY
 from rostok.generator.groups import Groups, Shapes
 from rostok.generator.records import KINDS, Kind, PageSpec
 from rostok.generator.voices import REWRITTEN_FORMS
-from rostok.generator.wordings import FORMS, FRAGMENTATIONS
+from rostok.generator.wordings import EXCHANGES, FORMS, FRAGMENTATIONS, ORDERS
 from rostok.records import stable_seed
 from rostok.seeds.lint import placeholders
 from rostok.seeds.record import Seed
@@ -30,6 +30,7 @@ _SHAPES: dict[Kind, Shapes] = {
 }
 CardT = TypeVar("CardT")
 _REWRITABLE = ("written", "composed")  # kinds whose pages are prose that can take another form
+_CUTS: dict[Kind, Sequence[tuple[int, ...]]] = {"composed": FRAGMENTATIONS, "dialogue": EXCHANGES, "written": ((),)}
 
 
 def plan(seed: Seed, settings: CorpusSettings, random_seed: int) -> list[PageSpec]:
@@ -79,10 +80,10 @@ def specifications(seed: Seed, kind: Kind, random_seed: int, settings: CorpusSet
         yield from _replay(seed, dice)
         return
     groups = Groups(seed, _SHAPES[kind], dice)
-    registers = _deck(("dialogue",) if kind == "dialogue" else seed.registers, dice)
-    forms = _deck({"composed": FORMS, "dialogue": ("chat",), "written": settings.written_forms}[kind], dice)
-    depths = _deck(range(1, settings.depth + 1), dice)
-    cuts: Iterator[tuple[int, ...]] = _deck(FRAGMENTATIONS if kind == "composed" else ((),), dice)
+    voices = ("dialogue",) if kind == "dialogue" else seed.registers
+    shapes = {"composed": FORMS, "dialogue": ORDERS, "written": settings.written_forms}[kind]
+    deep_ones = range(1, settings.depth + 1)
+    registers, forms, depths, cuts = _deck(voices, dice), _deck(shapes, dice), _deck(deep_ones, dice), _deck(_CUTS[kind], dice)
     seen: dict[tuple[object, ...], int] = {}
     while True:
         group = groups.take()
@@ -90,6 +91,9 @@ def specifications(seed: Seed, kind: Kind, random_seed: int, settings: CorpusSet
             cards = next(registers), next(forms), next(depths), next(cuts)
             if (group.path, *cards) not in seen:
                 break
+        else:
+            left = [cards for cards in product(voices, shapes, deep_ones, _CUTS[kind]) if (group.path, *cards) not in seen]
+            cards = dice.choice(left) if left else cards
         variant = seen[(group.path, *cards)] = seen.get((group.path, *cards), -1) + 1
         register, form, deep, cut = cards
         yield PageSpec(number=0, kind=kind, focus=group.focus, path=group.path, register_=register, form=form, depth=deep,

@@ -22,8 +22,10 @@ class PageSpec(Record):
         focus: keys of the one, two or three nodes the page is about (a path, a pair, a triple; none for replay).
         path: keys in the order in which the page tells them. Where two neighbours are no transition of the seed, the
             page begins anew: a pair has two such runs, a triple three.
-        fragmentation: how the steps are cut into paragraphs, such as (3, 3).
-        depth: 1 the seed's scene, 2 a scene inside it, 3 a scene inside that.
+        fragmentation: how the steps are cut into paragraphs, such as (3, 3); of a dialogue whether, and where, it is asked
+            what a thing is: (4,) not at all, (4, 1) after the steps, (1, 4) before them.
+        depth: 1 the seed's scene, 2 a scene inside it, 3 a scene inside that; in a dialogue 1 bare answers, 2 with what the thing
+            is, 3 with why it follows.
         variant: which repetition (0 until all combinations of the rest have been used), or which question (replay).
         source: number of the plan line whose page is rewritten.
         replaces: number of the plan line that was given up for this one.
@@ -101,10 +103,11 @@ class Page(Record):
         author: `model` (a model's words throughout), `code` (composed by code from the model's words).
         text: prose; for dialogue and replay the turns joined by blank lines.
         turns: the conversation (dialogue and replay only).
-        attempt: which sample was accepted, from 0.
-        source: number of the plan line whose page was rewritten here.
+        register, form, depth, focus, path, fragmentation, variant, source: those of its plan line; source with its replacement.
+        attempt: which sample was accepted, from 0. random_seed: of that sample, or of the dice that code threw.
         sampled: how the model was asked; None for pages by code.
-        figures: what the gates measured.
+        figures: `characters`, `words`, `distinct_4` and `nodes` of every page; where the gates look at them `surprisal` (bits a
+            token) and `sense` (cosine with the nearest page by the model).
     """
 
     spec: int
@@ -116,7 +119,10 @@ class Page(Record):
     register_: str = Field("", alias="register")
     form: str = ""
     depth: int = 1
+    focus: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
+    fragmentation: tuple[int, ...] = ()
+    variant: int = 0
     held_out: bool = False
     attempt: int = 0
     random_seed: int = 0
@@ -129,7 +135,7 @@ class Page(Record):
 
 
 class Reject(Record):
-    """A page that a gate refused, and the named reason."""
+    """A page that a gate refused, and the named reason; `tokens` are those that it cost."""
 
     spec: int
     kind: Kind
@@ -137,6 +143,7 @@ class Reject(Record):
     reason: str
     detail: str = ""
     text: str
+    tokens: int = Field(0, ge=0)
 
 
 class Origin(Record):
@@ -173,5 +180,6 @@ class Manifest(Record):
     given_up: int = Field(description="plan lines that were replaced after their last try")
     bank: int = Field(0, description="sentences in the bank")
     bank_sha256: str = ""
-    sampled_tokens: int
-    seconds: float
+    sampled_tokens: int = Field(description="of pages, the refused ones too")
+    bank_tokens: int = Field(0, description="of the bank")
+    seconds: float = Field(description="of the call that finished it; what a stopped one took before is not known")

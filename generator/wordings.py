@@ -180,6 +180,11 @@ ABOUT = (
 FORMS = ("prose", "question and answer", "table", "glossary", "timeline", "instructions")
 # The seven ways to cut the same six units of material (DESIGN.md).
 FRAGMENTATIONS = ((6,), (5, 1), (4, 2), (3, 3), (4, 1, 1), (3, 2, 1), (2, 2, 2))
+# Of a dialogue: in which order its steps are asked about, and whether it also asks what a thing is, after them or before.
+ORDERS = ("onward", "backward", "across")
+EXCHANGES = ((4,), (4, 1), (1, 4))
+# Families that are true only where nothing else leads to {y}.
+SOLE = ("backwards", "before")
 
 # Heads and rows of tables; some name what comes next first, some last.
 TABLES = (

@@ -133,7 +133,7 @@ def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
         for seed in missing:
             manifest = corpus.build(seed, run.corpora / seed.id, settings.corpus, settings.random_seed, engine, base.sha256,
                                     shared=shared, on_page=lambda kind, tokens: watch.advance(1, tokens), tell=watch.note)
-            cost.add(manifest.sampled_tokens)
+            cost.add(manifest.sampled_tokens + manifest.bank_tokens)
             refused = sum(manifest.rejected.values())
             watch.note(f"{seed.title}: {manifest.pages} pages accepted, {refused} refused")
         watch.finish()

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from itertools import combinations, islice
 
-from rostok.config import CorpusSettings
+from rostok.config import CorpusSettings, Shares
 from rostok.generator import compose, voices, wordings
 from rostok.generator.bank import Bank
 from rostok.generator.groups import told
 from rostok.generator.plan import plan, specifications
-from rostok.generator.records import BankSentence, Sampled
+from rostok.generator.records import BankSentence, Sampled, Turn
 from rostok.seeds.record import REGISTERS, Seed
 from rostok.swarm import probes
+
+
+def exchanges(turns: Sequence[Turn]) -> list[tuple[str, str]]:
+    """Questions with their answers."""
+    return [(turns[place].content, turns[place + 1].content) for place in range(0, len(turns), 2)]
 
 
 def test_composed_pages_state_the_path_as_the_seed_has_it(seed: Seed) -> None:
@@ -41,9 +47,19 @@ def test_dialogues_alternate_and_answer_with_the_following_node(seed: Seed) -> N
         if spec.kind == "dialogue":
             turns = compose.converse(spec, seed, Bank(), 550, 0, 7)
             assert [turn.role for turn in turns] == ["user", "assistant"] * (len(turns) // 2)
-            for k, step in enumerate(told(spec.path, seed)):
-                assert seed.name(step.source) in turns[2 * k].content
-                assert seed.name(step.target) in turns[2 * k + 1].content
+            talk, steps = exchanges(turns), told(spec.path, seed)
+            about = [place for place, (question, _) in enumerate(talk) if any(
+                question == wording.format(x=node.name) for wording in wordings.ABOUT for node in seed.nodes)]
+            asked = [one for place, one in enumerate(talk) if place not in about]
+            at = {"onward": range(4), "backward": range(4)[::-1]}.get(spec.form)
+            for place, step in zip(at or [], steps, strict=False):
+                assert seed.name(step.source) in asked[place][0] and seed.name(step.target) in asked[place][1]
+            for step in steps:
+                assert any(seed.name(step.source) in question and seed.name(step.target) in answer for question, answer in asked)
+            assert bool(about) or spec.fragmentation == (4,)
+            assert not about or about[0] == (0 if spec.fragmentation == (1, 4) else 4)
+            told_why = any(step.sentence in answer for step in steps for _, answer in asked)
+            assert not told_why or spec.depth == 3
 
 
 def test_pages_of_a_branching_seed_name_the_operation_at_a_fork(branching: Seed) -> None:
@@ -56,9 +72,27 @@ def test_pages_of_a_branching_seed_name_the_operation_at_a_fork(branching: Seed)
             assert "{" not in text and not re.search(r"\n\s*\n\s*\n", text) and text == text.strip()
         elif spec.kind == "dialogue":
             turns = compose.converse(spec, branching, Bank(), 550, 0, 7)
-            for k, step in enumerate(told(spec.path, branching)):
-                assert branching.name(step.target) in turns[2 * k + 1].content
-                assert step.source not in forks or step.operation in turns[2 * k].content
+            for step in told(spec.path, branching):
+                assert any(branching.name(step.target) in answer and (step.source not in forks or step.operation in question)
+                           for question, answer in exchanges(turns))
+
+
+def test_where_ways_meet_no_page_says_that_there_is_one(branching: Seed) -> None:
+    """Prevents: "no black market without the iron pipe just before it", where the fine linen leads there, too."""
+    targets = [step.target for step in branching.transitions]
+    meetings = {target for target in targets if targets.count(target) > 1}
+    assert meetings
+    told_of = 0
+    for spec in plan(branching, CorpusSettings(pages=400, shares=Shares(written=0, composed=0.7, dialogue=0.3, replay=0)), 7):
+        text = (compose.compose(spec, branching, Bank(), 550, 0, 7) if spec.kind == "composed" else
+                " ".join(turn.content for turn in compose.converse(spec, branching, Bank(), 550, 0, 7)))
+        for step in told(spec.path, branching):
+            said = [wording.format(x=branching.name(step.source), y=branching.name(step.target)).casefold()
+                    for family in wordings.SOLE for wording in wordings.STEPS[family]]
+            told_of += any(one in text.casefold() for one in said)
+            assert step.target not in meetings or not any(one in text.casefold() for one in said), (spec.form, step, text)
+        assert "came from" not in text
+    assert told_of > 20
 
 
 def test_probes_ask_only_what_has_one_answer(branching: Seed) -> None:

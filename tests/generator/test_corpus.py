@@ -19,8 +19,8 @@ import pytest
 
 from rostok.config import CorpusSettings, Shares
 from rostok.errors import DataError, StorageError
-from rostok.generator import corpus, gates
-from rostok.generator.bank import read_bank
+from rostok.generator import compose, corpus, gates
+from rostok.generator.bank import Bank, read_bank
 from rostok.generator.folder import GENERATOR, training_pages
 from rostok.generator.records import BankSentence, Manifest, Page, PageSpec, Reject
 from rostok.records import read_jsonl
@@ -85,11 +85,16 @@ def test_a_corpus_holds_what_was_asked_for(seed: Seed, built: Path, tmp_path: Pa
 def test_every_page_tells_where_it_comes_from(seed: Seed, built: Path) -> None:
     """Prevents: a corpus of which nobody can say which model wrote what, and how it was asked."""
     pages = {page.spec: page for page in read_jsonl(built / "pages.jsonl", Page)}
+    specs = {spec.number: spec for spec in read_jsonl(built / "plan.jsonl", PageSpec)}
     for page in pages.values():
-        assert page.seed == seed.id and page.figures["characters"] == len(page.text)
+        assert page.seed == seed.id and page.figures["characters"] == len(page.text) and page.random_seed > 0
+        spec = specs[page.spec]
+        assert (page.focus, page.path, page.fragmentation) == (spec.focus, spec.path, spec.fragmentation)
+        assert page.variant == spec.variant
+        assert ("surprisal" in page.figures) == (page.author == "model")
         assert (page.sampled is not None) == (page.author == "model") == (page.tokens > 0)
         if page.sampled is not None:
-            assert page.sampled.engine == "LlamaCppEngine" and page.sampled.model == "0" * 64 and page.random_seed > 0
+            assert page.sampled.engine == "LlamaCppEngine" and page.sampled.model == "0" * 64
         if page.kind == "rewritten":
             assert page.source is not None
             source = pages[page.source]
@@ -113,6 +118,28 @@ def test_the_bank_states_only_what_the_seed_holds(seed: Seed, built: Path) -> No
     assert len({sentence.text for sentence in kept if sentence.kind != "trait"}) == sum(s.kind != "trait" for s in kept)
     steps = {(step.source, step.target) for step in seed.transitions}
     assert {sentence.about for sentence in kept if sentence.kind == "reason"} <= steps
+
+
+def test_a_page_by_code_is_made_again_from_its_row(seed: Seed, tmp_path: Path) -> None:
+    """Prevents: a row whose random seed, depth or cut is not the one that the page was composed with."""
+    by_code(seed, tmp_path / "c")
+    specs = {spec.number: spec for spec in read_jsonl(tmp_path / "c" / "plan.jsonl", PageSpec)}
+    for page in read_jsonl(tmp_path / "c" / "pages.jsonl", Page):
+        assert page.random_seed == compose.thrown(specs[page.spec], seed, page.attempt, 7)
+        if page.kind == "composed":
+            assert page.text == compose.compose(specs[page.spec], seed, Bank(), 550, page.attempt, 7)
+
+
+def test_what_refused_pages_cost_is_counted_after_a_stop_too(built: Path, seed: Seed, tmp_path: Path) -> None:
+    """Prevents: a manifest whose tokens are those of the accepted pages, or of the last call alone."""
+    manifest = Manifest.model_validate_json((built / "manifest.json").read_text())
+    pages, rejects = read_jsonl(built / "pages.jsonl", Page), read_jsonl(built / "rejects.jsonl", Reject)
+    assert manifest.sampled_tokens == sum(page.tokens for page in pages) + sum(reject.tokens for reject in rejects)
+    assert manifest.bank_tokens == sum(sentence.tokens for sentence in read_jsonl(built / "bank.jsonl", BankSentence)) > 0
+    shutil.copytree(built, tmp_path / "c")
+    (tmp_path / "c" / "manifest.json").unlink()
+    again = corpus.build(seed, tmp_path / "c", SMALL, 7, NoEngine(), "0" * 64)  # type: ignore[arg-type]
+    assert again.sampled_tokens == manifest.sampled_tokens and again.bank_tokens == manifest.bank_tokens
 
 
 def test_a_finished_corpus_is_not_made_again_and_a_cut_one_only_where_it_was_cut(seed: Seed, built: Path, tmp_path: Path) -> None:
@@ -218,12 +245,13 @@ def test_a_lost_plan_is_planned_again(seed: Seed, tmp_path: Path) -> None:
 
 def test_gates_that_refuse_everything_end_with_their_reasons(seed: Seed, tmp_path: Path) -> None:
     """Prevents: a night spent on pages that can never pass, and rejects that are lost with the error."""
-    impossible = BY_CODE.model_copy(update={"page_characters": 4000, "tries": 1})
-    with pytest.raises(corpus.CorpusError, match=r"refused too many pages .* too short \d+×.* 0 accepted pages are kept"):
-        by_code(seed, tmp_path / "c", impossible)
-    many = impossible.model_copy(update={"pages": 2000, "tries": 20})
-    with pytest.raises(corpus.CorpusError, match=r"composed: too short \d+×, dialogue: too short \d+×"):
-        by_code(seed, tmp_path / "d", many)
+    mistaken = seed.model_copy(update={"language": "ru"})  # whatever is composed of its English sentences
+    once = BY_CODE.model_copy(update={"tries": 1})
+    with pytest.raises(corpus.CorpusError, match=r"refused too many pages .* wrong script \d+×.* 0 accepted pages are kept"):
+        by_code(mistaken, tmp_path / "c", once)
+    many = once.model_copy(update={"pages": 2000, "tries": 20})
+    with pytest.raises(corpus.CorpusError, match=r"composed: wrong script \d+×, dialogue: wrong script \d+×"):
+        by_code(mistaken, tmp_path / "d", many)
     assert 96 <= len(read_jsonl(tmp_path / "d" / "rejects.jsonl", Reject)) < 200
 
 
