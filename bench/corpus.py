@@ -23,7 +23,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -78,10 +78,11 @@ class Written(Record):
 
 
 class Asked(Record):
-    """What an expert answered: shares of the probes, and of the open questions."""
+    """What an expert answered: shares of the probes, of the open questions, and of operations and contradictions."""
 
     multiple: float
     chat: float
+    structure: dict[str, float]
 
 
 @dataclass
@@ -91,6 +92,7 @@ class Tally:
     corpora: dict[str, Written] = field(default_factory=dict)
     multiple: dict[str, float] = field(default_factory=dict)
     chat: dict[str, float] = field(default_factory=dict)
+    structure: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def plain(seed: Seed, number: int) -> tuple[str, str]:
@@ -236,12 +238,18 @@ def figures(tally: Tally, seeds: Sequence[Seed], scored: Score) -> dict[str, Any
     multiple, chat = [tally.multiple[seed.id] for seed in seeds], [tally.chat[seed.id] for seed in seeds]
     return {"probe_accuracy": round(statistics.fmean(multiple), 3), "interval": _rounded(interval(multiple)),
             "chat_accuracy": round(statistics.fmean(chat), 3), "chat_interval": _rounded(interval(chat)),
+            **_of_structure([tally.structure[seed.id] for seed in seeds]),
             "near_duplicates": round(scored.near_duplicates, 4), "xz_ratio": round(scored.xz_ratio, 2),
             "distinct_4": round(scored.distinct_4, 3), "vendi_pages": round(scored.vendi_pages, 1),
             "adpt": round(scored.density.adpt, 1),
             "accept_rate": round(statistics.fmean(corpus.accepted for corpus in tally.corpora.values()), 3),
             "seconds": round(statistics.fmean(corpus.seconds for corpus in tally.corpora.values()), 1),
             "per_seed": [round(value, 3) for value in multiple]}
+
+
+def _of_structure(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    kinds = dict.fromkeys(kind for one in found for kind in one)
+    return {f"{kind}_accuracy": round(statistics.fmean(one[kind] for one in found if kind in one), 3) for kind in kinds}
 
 
 def _rounded(value: float | None) -> float | None:
@@ -282,6 +290,7 @@ def main() -> None:
                   f"{written.seconds:6.1f} s", flush=True)
         base = {seed.id: probes.multiple_choice(frozen.model, frozen, seed) for seed in seeds}
         card = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in seeds}
+        bare = [probes.structure(frozen.model, frozen, seed) for seed in seeds]
         only = _of_the_school(frozen, taught, seeds)
         experts, known = work / "experts", {seed.id: seed for seed in seeds}
         started = time.perf_counter()
@@ -292,16 +301,17 @@ def main() -> None:
             if not kept.exists():
                 seed = known[name.split("+")[1]]
                 model = frozen.wear(experts / name)
-                share = probes.multiple_choice(model, frozen, seed)
+                share, structure = probes.multiple_choice(model, frozen, seed), probes.structure(model, frozen, seed)
                 frozen.take_off(model)
                 engine.add_adapter(name, experts / name / "adapter.gguf")
-                write_atomic(kept, Asked(multiple=share, chat=asked_in_chat(engine, seed, name)).line() + "\n")
+                chat = asked_in_chat(engine, seed, name)
+                write_atomic(kept, Asked(multiple=share, chat=chat, structure={**structure}).line() + "\n")
                 engine.remove_adapter(name)
             found = read_record(kept, Asked)
             print(f"{name:30} {found.multiple:.2f}  {found.chat:.2f}", flush=True)
         for (method, tally), seed in itertools.product(tallies.items(), seeds):
             found = read_record(experts / f"{method}+{seed.id}.json", Asked)
-            tally.multiple[seed.id], tally.chat[seed.id] = found.multiple, found.chat
+            tally.multiple[seed.id], tally.chat[seed.id], tally.structure[seed.id] = found.multiple, found.chat, found.structure
     scored = score([Text(method, tuple(text for corpus in tally.corpora.values() for text in corpus.texts))
                     for method, tally in tallies.items()])
     table: dict[str, Any] = {method: figures(tally, seeds, one)
@@ -312,6 +322,7 @@ def main() -> None:
         print(f"{name:18}" + "".join(f"{table[method][name]!s:>14}" for method in table))
     print(json.dumps({
         **table, "base": round(statistics.fmean(base.values()), 3), "base_with_card": round(statistics.fmean(card.values()), 3),
+        "base_structure": _of_structure(bare),
         "chance": round(1 / (len(seeds[0].nodes) - 1), 3), "school": _rounded(only),
         "drills": settings.school.drills, "tokens": asked.tokens, "seeds": len(seeds),
         "training_seconds": round(training, 1), "cores": usable_cores(), "processor": processor()}))

@@ -42,7 +42,8 @@ from rostok.swarm.school import read_school
 from rostok.swarm.schooling import attend
 from rostok.swarm.supervisor import Outcome
 
-_SWARM = 2  # raise when the same corpus and settings would give another expert or other figures
+_SWARM = 2  # raise when the same corpus and settings would give another expert
+_MEASURED = 1  # raise when the same expert would have other figures
 
 
 class GeneralAnswer(Record):
@@ -53,13 +54,17 @@ class GeneralAnswer(Record):
 
 
 class Row(Record):
-    """What one model (an expert, or the base) scored by likelihood. `with_card` only for the base."""
+    """What one model (an expert, or the base) scored by likelihood, by seed. `structure` has an expert's own seed alone, by kind;
+    `with_card` and `structure_with_card` are of the base.
+    """
 
     made_from: str
     bits_per_byte: dict[str, float]
     probes: dict[str, float]
     general: float
+    structure: dict[str, dict[str, float]] = {}
     with_card: dict[str, float] = {}
+    structure_with_card: dict[str, dict[str, float]] = {}
     seconds: float = 0.0
 
 
@@ -186,7 +191,7 @@ class _Measure:
         self._run, self._library, self._seeds = run, library, sound
         self._base, self._settings, self._school, self._watch = base, settings, school, watch
         self._origins = {seed.id: origins[seed.id] for seed in sound}
-        self._everything = digest(self._origins, settings.probes, _SWARM)
+        self._everything = digest(self._origins, settings.probes, _SWARM, _MEASURED)
         self._rows = run.experts / "rows"
         self._frozen: FrozenBase | None = None
         self._held_out: dict[str, list[Page]] | None = None
@@ -205,7 +210,7 @@ class _Measure:
         before = self._base_row().bits_per_byte[seed.id]
         frozen = self._loaded()
         model = frozen.wear(self._run.part(seed.id))
-        row = self._row(model, self._origins[seed.id], self._read_by(seed))
+        row = self._row(model, self._origins[seed.id], self._read_by(seed), own=[seed])
         frozen.take_off(model)
         write_atomic(self._rows / f"{seed.id}.json", row.line() + "\n")
         after = row.bits_per_byte[seed.id]
@@ -224,10 +229,11 @@ class _Measure:
         for seed in present:
             row = self._rows / f"{seed.id}.json"
             read = [one.id for one in self._read_by(seed)]
-            if not row.exists() or list(read_record(row, Row).bits_per_byte) != read:
+            known = read_record(row, Row) if row.exists() else None
+            if known is None or list(known.bits_per_byte) != read or not known.structure:
                 frozen = self._loaded()
                 model = frozen.wear(self._run.experts / seed.id)
-                write_atomic(row, self._row(model, self._origins[seed.id], self._read_by(seed)).line() + "\n")
+                write_atomic(row, self._row(model, self._origins[seed.id], self._read_by(seed), own=[seed]).line() + "\n")
                 frozen.take_off(model)
         self._frozen = None
         gc.collect()  # the 4-bit base goes before the serving engine comes: together they stood at 5.5 GiB in the demo
@@ -241,9 +247,11 @@ class _Measure:
         started = time.monotonic()
         frozen = self._loaded()
         loaded = time.monotonic()
-        row = self._row(frozen.model, self._everything, self._seeds, self._watch)
+        row = self._row(frozen.model, self._everything, self._seeds, own=self._seeds, watch=self._watch)
         cards = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in self._seeds}
-        row = row.model_copy(update={"with_card": cards, "seconds": round(time.monotonic() - loaded, 2)})
+        row = row.model_copy(update={
+            "with_card": cards, "structure_with_card": _structure(frozen.model, frozen, self._seeds, with_card=True),
+            "seconds": round(time.monotonic() - loaded, 2)})
         write_atomic(path, row.line() + "\n")
         self._watch.finish(f"loaded in {loaded - started:.0f} s" if loaded - started > 5 else "")
         return row
@@ -252,11 +260,13 @@ class _Measure:
         names = measured_on(seed.id, [one.id for one in self._seeds], self._settings.probes.others)
         return [one for one in self._seeds if one.id in names]
 
-    def _row(self, model: object, made_from: str, seeds: Sequence[Seed], watch: Watch | None = None) -> Row:
+    def _row(self, model: object, made_from: str, seeds: Sequence[Seed], *, own: Sequence[Seed],
+             watch: Watch | None = None) -> Row:
         if self._held_out is None:
             self._held_out = {seed.id: list(training_pages(self._run.corpora / seed.id)[1]) for seed in self._seeds}
         frozen = self._loaded()
-        return _measure(model, frozen, seeds, self._held_out, self._general, self._settings, made_from, watch=watch)
+        row = _measure(model, frozen, seeds, self._held_out, self._general, self._settings, made_from, watch=watch)
+        return row.model_copy(update={"structure": _structure(model, frozen, own)})
 
     def _loaded(self) -> FrozenBase:
         if self._frozen is None:
@@ -281,6 +291,22 @@ def _measure(model: object, frozen: FrozenBase, seeds: Sequence[Seed], held_out:
         rows.append(([*asked, *answer], len(asked)))
         count += len(answer)
     return Row(made_from=made_from, bits_per_byte=bits, probes=accuracy, general=round(sum(nats(model, rows)) / count, 4))
+
+
+def _structure(model: object, frozen: FrozenBase, seeds: Sequence[Seed], *,
+               with_card: bool = False) -> dict[str, dict[str, float]]:
+    return {seed.id: {kind: round(share, 4) for kind, share in probes.structure(model, frozen, seed, with_card=with_card).items()}
+            for seed in seeds}
+
+
+def _by_kind(seeds: Sequence[Seed], rows: dict[str, Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """{kind: {row: {seed: share}}} of operations and contradictions, with chance as a row."""
+    shares = {name: row.structure for name, row in rows.items()}
+    shares["base_with_seed"] = rows["base"].structure_with_card
+    shares["chance"] = {seed.id: {kind: round(share, 4) for kind, share in probes.chance_of(seed).items()} for seed in seeds}
+    kinds = dict.fromkeys(kind for of_seed in shares["chance"].values() for kind in of_seed)
+    return {kind: {name: {seed: of_seed[kind] for seed, of_seed in by_seed.items() if kind in of_seed}
+                   for name, by_seed in shares.items()} for kind in kinds}
 
 
 def _keep(run: Run, seed: Seed, base: Base, settings: Settings, manifest: Manifest, made_from: str,
@@ -355,7 +381,8 @@ def _write_measurements(run: Run, seeds: Sequence[Seed], base: Base, settings: S
         made_from=everything, matrix={name: row.bits_per_byte for name, row in rows.items()}, probes=accuracy,
         chat_probes=chat, chance=round(sum(1 / (len(seed.nodes) - 1) for seed in seeds) / len(seeds), 4),
         probe_items=len(seeds[0].sole_steps()) * len(probes.COMPLETIONS),
-        chat_items=len(asked[seeds[0].id]), general={name: row.general for name, row in rows.items()},
+        chat_items=len(asked[seeds[0].id]), structure_probes=_by_kind(seeds, rows),
+        general={name: row.general for name, row in rows.items()},
         router=old.router if old is not None else {}, retrieval=old.retrieval if old is not None else {},
         chat_examples=tuple(examples))
     write_atomic(run.measurements, measurements.model_dump_json(indent=1) + "\n")

@@ -75,6 +75,8 @@ class Measurements(Record):
     Attributes:
         matrix: {row: {corpus: bits per byte on its held-out pages}}.
         probes: {row: {seed: accuracy}}, rows experts, `base`, `base_with_seed`; multiple choice by likelihood.
+        structure_probes: {kind: the same rows, and `chance`} for `operation` (which leads from one node to the next) and
+            `contradiction` (which node contradicts which); every expert on its own seed.
         chat_probes: the same rows, open questions in the chat template, right name in the answer.
         chance: of the multiple-choice probes.
         general: {row: nats per token on the base's own held-out answers to general questions}.
@@ -89,6 +91,7 @@ class Measurements(Record):
     chance: float
     probe_items: int
     chat_items: int
+    structure_probes: dict[str, dict[str, dict[str, float]]] = {}
     general: dict[str, float]
     router: dict[str, float]
     retrieval: dict[str, float] = {}

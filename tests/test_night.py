@@ -17,8 +17,8 @@ SMALL = ["--theme", "a harbour town", "--count", "2", "--pages", "24", "--set", 
          "--set", "author.attempts=8", "--set", "probes.general=3", "--set", "probes.chat_nodes=2", "--set", "training.rank=4",
          "--set", "corpus.shares={written: 0.1, composed: 0.5, dialogue: 0.3, replay: 0.1}", "--set", "probes.matrix_pages=1",
          "--set", "models.sequences=16", "--set", "school={drills: 1, pages: 20}"]
-KEYS = {"seeds", "pages", "stages", "matrix", "probes", "chat_probes", "chance", "general", "router", "retrieval", "versions",
-        "models"}
+KEYS = {"seeds", "pages", "stages", "matrix", "probes", "structure_probes", "chat_probes", "chance", "general", "router",
+        "retrieval", "versions", "models"}
 
 
 def rostok(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:

@@ -163,7 +163,7 @@ def test_probes_use_no_wording_of_any_page() -> None:
     pages = [*said, *wordings.ABOUT, *wordings.ENTRIES, *(part for table in wordings.TABLES for part in table),
              *(text for pair in voices.REGISTERS.values() for side in pair for text in side)]
     known = set().union(*(grams(text) for text in pages))
-    for probe in (*probes.COMPLETIONS, *probes.QUESTIONS):
+    for probe in (*probes.COMPLETIONS, *probes.OPERATIONS, *probes.CONTRADICTIONS, *probes.QUESTIONS):
         assert not grams(probe) & known, (probe, grams(probe) & known)
         for page in said:
             assert SequenceMatcher(None, bare(page), bare(probe)).ratio() < 0.8, (page, probe)
@@ -173,7 +173,7 @@ def test_probes_use_no_wording_of_any_page() -> None:
 
 def test_there_are_six_probes_that_differ_from_each_other() -> None:
     """Prevents: an accuracy over six wordings that are one."""
-    for family in (probes.COMPLETIONS, probes.QUESTIONS):
+    for family in (probes.COMPLETIONS, probes.OPERATIONS, probes.CONTRADICTIONS, probes.QUESTIONS):
         assert len(family) >= 6
         for one, other in combinations(family, 2):
             assert not grams(one) & grams(other) and SequenceMatcher(None, bare(one), bare(other)).ratio() < 0.7, (one, other)

@@ -212,6 +212,11 @@ def measure(seeds: list[Seed], learned: bool) -> Measurements:
         matrix=matrix,
         probes={seed: {seed: score(own)} for seed in ids}
         | {"base": {seed: score(0.09) for seed in ids}, "base_with_seed": {seed: score(0.12) for seed in ids}},
+        structure_probes={
+            kind: {seed: {seed: score(own)} for seed in ids}
+            | {name: {seed: score(0.09) for seed in ids} for name in ("base", "base_with_seed", "chance")}
+            for kind in ("operation", "contradiction")
+        },
         chat_probes={seed: {seed: score(chat)} for seed in ids}
         | {"base": {seed: score(0.02) for seed in ids}, "base_with_seed": {seed: score(0.2) for seed in ids}},
         chance=1 / 11,

@@ -18,6 +18,7 @@ KEYS = [
     "stages",
     "matrix",
     "probes",
+    "structure_probes",
     "chat_probes",
     "chance",
     "general",
@@ -72,7 +73,7 @@ def test_measurements_are_passed_on_unchanged(finished) -> None:
     """Prevents: rounded or renamed figures, so that report and matrix.json contradict each other."""
     run = finished()
     found, written = facts(run), json.loads(run.measurements.read_text())
-    for key in ("matrix", "probes", "chat_probes", "chance", "general", "router", "retrieval"):
+    for key in ("matrix", "probes", "structure_probes", "chat_probes", "chance", "general", "router", "retrieval"):
         assert found[key] == written[key]
     assert found["seeds"][0] == {
         "id": next(iter(found["matrix"])),

@@ -15,7 +15,7 @@ from rostok.config import Settings, TrainingSettings
 from rostok.engines.protocol import Engine
 from rostok.errors import ModelError
 from rostok.estimate.found import size
-from rostok.estimate.pace import SwarmPace
+from rostok.estimate.pace import STRUCTURE, SwarmPace
 from rostok.generator.records import Page
 from rostok.models import Base, base_config
 from rostok.runs import PeakMemory
@@ -91,8 +91,9 @@ def swarm_pace(base: Base, seed: Seed, pages: Sequence[Page], settings: Settings
     return Grown(
         pace=SwarmPace(
             load_s=load_s, start_s=start_s + max(0.0, alone.start_s), page_tokens=page_tokens, together=together,
-            step_tokens=many.tokens, step_s=step_s, token_s=token_s, keep_s=keep_s, probe_s=cell.probe_s, read_s=cell.read_s,
-            card_s=card_s, general_s=cell.general_s, ask_s=0.0),
+            step_tokens=many.tokens, step_s=step_s, token_s=token_s,
+            keep_s=keep_s + 2 * STRUCTURE * cell.probe_s,  # of the expert, and of the base about the same seed
+            probe_s=cell.probe_s, read_s=cell.read_s, card_s=card_s * (1 + STRUCTURE), general_s=cell.general_s, ask_s=0.0),
         adapter_mib=adapter_mib, expert_bytes=size(adapter), adapter=adapter)
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from rostok.records import Record
 
 TYPICAL = (150,) * 64  # lengths of a batch by which an engine's rate is told
+STRUCTURE = 1.1        # tokens of the probes of a seed's operations and contradictions, to those of its steps
 
 
 class EnginePace(Record):

@@ -17,7 +17,7 @@ from statistics import median
 
 from rostok.config import Settings
 from rostok.errors import ConfigError
-from rostok.estimate.pace import AuthorPace, CorpusPace, EnginePace, MemoryPace, Pace, Peaks, Sizes, SwarmPace
+from rostok.estimate.pace import STRUCTURE, AuthorPace, CorpusPace, EnginePace, MemoryPace, Pace, Peaks, Sizes, SwarmPace
 from rostok.estimate.published import MACHINES, TRAINING, Machine, Training
 from rostok.estimate.seeds import seconds_of_seed
 
@@ -139,8 +139,9 @@ def reckon(settings: Settings, machine: Machine, shape: Shape) -> Pace:
             by_model=1 - shares.composed - shares.dialogue, lengths=(round(130 * settings.corpus.page_characters / 550),)),
         swarm=SwarmPace(
             load_s=2 + 2 * shape.parameters / 1e9, start_s=8, page_tokens=page_tokens, together=1, step_tokens=step_tokens,
-            step_s=0, token_s=train_s, keep_s=2, probe_s=probe_s, read_s=read_s(page_tokens),
-            card_s=_PASSES * read_s(_PROBE_TOKENS * nodes**2 + _CARD), general_s=read_s(84 * settings.probes.general),
+            step_s=0, token_s=train_s, keep_s=2 + 2 * STRUCTURE * probe_s, probe_s=probe_s, read_s=read_s(page_tokens),
+            card_s=(1 + STRUCTURE) * _PASSES * read_s(_PROBE_TOKENS * nodes**2 + _CARD),
+            general_s=read_s(84 * settings.probes.general),
             ask_s=3 * engine.seconds([28] * (3 * settings.probes.chat_nodes)) + _CARD * reading),
         memory=MemoryPace(fixed_s=8, remember_s=0.012, question_s=0.008, report_s=12 + engine.open_s),
         sizes=Sizes(seed=330_000 * nodes * settings.author.candidates / 3, corpus=40_000, page=1_700, expert=8 * adapter,

@@ -15,8 +15,9 @@ def facts(run: Run) -> dict[str, Any]:
     Returns:
         `seeds` [{id, title, theme}], `pages` {accepted, rejected {reason: count}} of the finished corpora,
         `stages` [{name, seconds, peak_mib, tokens}], `matrix` (bits per byte), `probes` and `chat_probes` (share
-        right), `chance`, `general` (nats per token), `router` {top1, abstain}, `retrieval` {with, without, items},
-        `versions`, `models` {role: {name, sha256}}.
+        right), `structure_probes` {`operation`, `contradiction`: the same, and `chance`}, `chance`, `general` (nats
+        per token), `router` {top1, abstain}, `retrieval` {with, without, items}, `versions`, `models` {role: {name,
+        sha256}}.
 
     Raises:
         RunError: the folder holds no run, or one of another format.
@@ -31,6 +32,7 @@ def facts(run: Run) -> dict[str, Any]:
         "stages": _stages(run),
         "matrix": (measured.matrix or None) if measured else None,
         "probes": (measured.probes or None) if measured else None,
+        "structure_probes": (measured.structure_probes or None) if measured else None,
         "chat_probes": (measured.chat_probes or None) if measured else None,
         "chance": measured.chance if measured else None,
         "general": (measured.general or None) if measured else None,

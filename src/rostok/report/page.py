@@ -98,6 +98,9 @@ def _contents(run: Run, wording: Wording) -> dict[str, Any]:
         "cards": [(labels[seed.id], seed, draw.ring(seed)) for seed in seeds],
         "matrix": _matrix(figures["matrix"], labels),
         "choice": _scores(figures["probes"], labels),
+        "structure": [
+            (kind, _scores(rows, labels), mean(rows["chance"])) for kind, rows in (figures["structure_probes"] or {}).items()
+        ],
         "chat": _scores(figures["chat_probes"], labels),
         "chance": figures["chance"],
         "examples": _examples(measured.chat_examples if measured else ()),
