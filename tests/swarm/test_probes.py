@@ -1,0 +1,59 @@
+"""What is asked about a seed's structure, and how the answers are counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from rostok.seeds.record import Contradiction, Seed
+from rostok.swarm import probes
+from rostok.swarm.base import FrozenBase
+from rostok.swarm.measure import choices
+
+
+@pytest.fixture(scope="module")
+def tiny(frozen: FrozenBase) -> Any:
+    """A random llama of two layers with the embedded tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    config = LlamaConfig(vocab_size=len(frozen.tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, initializer_range=0.4)
+    return LlamaForCausalLM(config).eval()
+
+
+def test_every_operation_and_every_contradiction_is_asked_in_six_wordings(keeper: Seed) -> None:
+    """Prevents: an expert asked for what follows alone, and an item whose right answer is no option or stands there twice."""
+    items = probes.items_of(keeper)
+    assert set(items) == {"operation", "contradiction"}
+    assert len(items["operation"]) == 6 * len(keeper.transitions)
+    clash = keeper.contradictions[0]
+    assert len(items["contradiction"]) == 6 * 2 * len(keeper.contradictions)
+    assert {right for _, _, right in items["contradiction"]} >= {keeper.name(clash.a), keeper.name(clash.b)}
+    for kind, asked in items.items():
+        for stem, options, right in asked:
+            assert list(options).count(right) == 1 and len(set(options)) == len(options) > 1, kind
+            assert right not in stem
+    chance = probes.chance_of(keeper)
+    assert chance["operation"] == pytest.approx(1 / len({step.operation for step in keeper.transitions}))
+    assert chance["contradiction"] == pytest.approx(1 / (len(keeper.nodes) - 1))
+
+
+def test_what_has_several_right_answers_is_not_asked(keeper: Seed) -> None:
+    """Prevents: an expert marked down for naming the other contradiction; a share of no items."""
+    twice = keeper.model_copy(update={"contradictions": (
+        Contradiction(a="n01", b="n05", sentence="They cannot both stay."),
+        Contradiction(a="n01", b="n07", sentence="They cannot both go."))})
+    rights = [right for _, _, right in probes.items_of(twice)["contradiction"]]
+    assert set(rights) == {keeper.name("n01")} and len(rights) == 12
+    assert "contradiction" not in probes.items_of(keeper.model_copy(update={"contradictions": ()}))
+
+
+def test_items_read_together_are_counted_as_those_read_alone(frozen: FrozenBase, tiny: Any, keeper: Seed) -> None:
+    """Prevents: answers compared with another item's options where the items take several passes."""
+    for kind, share in probes.structure(tiny, frozen, keeper).items():
+        items = probes.items_of(keeper)[kind]
+        alone = [options[choices(tiny, frozen, [stem], [options])[0]] == right for stem, options, right in items]
+        assert share == pytest.approx(sum(alone) / len(alone), abs=1.5 / len(alone))  # a tie may fall the other way
