@@ -217,10 +217,12 @@ def test_a_lost_plan_is_planned_again(seed: Seed, tmp_path: Path) -> None:
 
 
 def test_gates_that_refuse_everything_end_with_their_reasons(seed: Seed, tmp_path: Path) -> None:
-    """Prevents: a night spent on pages that can never pass, and rejects that are lost with the error."""
+    """Prevents: a night spent on pages that can never pass, rejects that are lost with the error, and advice that is refused:
+    the settings of a folder that holds a corpus cannot be changed."""
     impossible = BY_CODE.model_copy(update={"page_characters": 4000, "tries": 1})
-    with pytest.raises(corpus.CorpusError, match=r"refused too many pages .* too short \d+×.* 0 accepted pages are kept"):
+    with pytest.raises(corpus.CorpusError, match=r"refused too many pages .* too short \d+×.* 0 accepted pages are kept") as told:
         by_code(seed, tmp_path / "c", impossible)
+    assert str(told.value) == f"{told.value.refused}. Use a new run folder with other corpus settings, or with a larger base."
     many = impossible.model_copy(update={"pages": 2000, "tries": 20})
     with pytest.raises(corpus.CorpusError, match=r"composed: too short \d+×, dialogue: too short \d+×"):
         by_code(seed, tmp_path / "d", many)
