@@ -34,7 +34,16 @@ _UNSAVED = 64   # pages and rejects held back at most, while none of the model's
 
 
 class CorpusError(RostokError):
-    """The gates refused too much; the message is a table of reasons."""
+    """The gates refused too much of one seed; the message is a table of reasons, and what can be done.
+
+    Attributes:
+        refused: the seed, the table, and where the refused texts are, without the advice.
+    """
+
+    def __init__(self, refused: str) -> None:
+        # The folder holds the model and the settings fast, so that neither can be changed here.
+        super().__init__(f"{refused}. Use a new run folder with other corpus settings, or with a larger base.")
+        self.refused = refused
 
 
 def build(seed: Seed, folder: Path, settings: CorpusSettings, random_seed: int, engine: Engine, model_sha256: str, *,
@@ -245,7 +254,7 @@ class _Builder:
         counts = Counter(f"{reject.kind}: {reject.reason}" for reject in read_jsonl(self.rejects_path, Reject))
         reasons = ", ".join(f"{reason} {number}×" for reason, number in counts.most_common(6)) or "no reason was kept"
         return (f"the gates refused too many pages of {self.seed.id} ({self.seed.title}): {reasons}. {len(self.texts)} accepted "
-                f"pages are kept, the refused texts are in {self.rejects_path}; loosen corpus settings, or take a larger base.")
+                f"pages are kept, the refused texts are in {self.rejects_path}")
 
     def close(self, made: Origin, started: float) -> Manifest:
         """Write card and manifest; after this the corpus is finished."""

@@ -2,7 +2,8 @@
 
 An expert is built in `experts/<seed>.part` and moved to `experts/<seed>` whole, its figures.json inside: a killed run
 keeps every finished expert, and goes on with the others from their checkpoints. Workers train (`rostok.swarm.execute`);
-this process measures what they have trained. An expert that cannot be trained is named in the end; the others go on.
+this process measures what they have trained. An expert that cannot be trained, and a seed that has no corpus, is named in the
+end; the others go on.
 """
 
 from __future__ import annotations
@@ -82,45 +83,50 @@ class Grown:
         tokens: trained on now.
         left_out: a sentence for every expert that cannot be trained, and why.
         waiting: experts that are still to be trained when the time is up.
+        unbuilt: id and title of every seed that has no finished corpus to train on.
     """
 
     tokens: int = 0
     left_out: tuple[str, ...] = ()
     waiting: int = 0
+    unbuilt: tuple[str, ...] = ()
 
 
 def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch: Watch, until: float | None = None) -> Grown:
     """Train what is missing, then measure what is trained.
 
     Args:
+        seeds: the whole library; those without a finished corpus are left out.
         until: `time.time()` at which training and measuring should be over; only what fits until then is begun.
 
     Raises:
-        RunError: a corpus is missing.
+        RunError: no corpus is finished.
         DataError: an expert or the school was made from something else, or the school cannot be trained.
         KeyboardInterrupt: somebody asked for a stop; checkpoints have been written.
     """
     since = psutil.Process().create_time()
-    manifests = {}
-    for seed in seeds:
-        path = run.corpora / seed.id / "manifest.json"
-        if not path.exists():
-            raise RunError(f"the corpus of {seed.id} ({seed.title}) is not built yet. Run: rostok corpus build {run.folder}")
-        manifests[seed.id] = read_record(path, Manifest)
-    broken = _broken(run, seeds, manifests)
-    sound = [seed for seed in seeds if seed.id not in broken]
+    manifests = {seed.id: read_record(path, Manifest) for seed in seeds
+                 if (path := run.corpora / seed.id / "manifest.json").exists()}
+    if not manifests:
+        raise RunError(f"{run.folder} has no finished corpus yet. Run: rostok corpus build {run.folder}")
+    built = [seed for seed in seeds if seed.id in manifests]
+    unbuilt = tuple(f"{seed.id} ({seed.title})" for seed in seeds if seed.id not in manifests)
+    if unbuilt:
+        watch.note(f"left out, without a finished corpus: {', '.join(unbuilt)}")
+    broken = _broken(run, built, manifests)
+    sound = [seed for seed in built if seed.id not in broken]
     taught, read = "", 0
     if settings.school.drills:
         there = read_school(run) is not None
         school = attend(run, base, settings, watch, until, since)
         if school is None:
-            return Grown(waiting=len(seeds))
+            return Grown(waiting=len(built), unbuilt=unbuilt)
         taught, read = school.adapter_sha256, 0 if there else school.tokens
-    origins = {seed.id: origin(base, manifests[seed.id], settings, taught) for seed in seeds}
-    grown = [seed.id for seed in seeds if _finished(run, seed, origins[seed.id]) is not None]
+    origins = {seed.id: origin(base, manifests[seed.id], settings, taught) for seed in built}
+    grown = [seed.id for seed in built if _finished(run, seed, origins[seed.id]) is not None]
     measure = _Measure(run, seeds, sound, base, settings, taught, origins, watch)
-    deadline = None if until is None else Deadline(until, 0.0 if len(grown) == len(seeds) else measure.seconds_of_a_row())
-    outcome = _train(run, seeds, grown, settings, manifests, origins, watch, deadline, since)
+    deadline = None if until is None else Deadline(until, 0.0 if len(grown) == len(built) else measure.seconds_of_a_row())
+    outcome = _train(run, built, grown, settings, manifests, origins, watch, deadline, since)
     if outcome.stopped:
         raise KeyboardInterrupt
     for seed in sound:
@@ -133,12 +139,12 @@ def grow(run: Run, seeds: Sequence[Seed], base: Base, settings: Settings, watch:
     present = [seed for seed in sound if (run.experts / seed.id / "figures.json").exists()]
     if present:
         measure.complete(present)
-    left_out = [f"{seed.id} ({seed.title}): {broken[seed.id]}" for seed in seeds if seed.id in broken]
+    left_out = [f"{seed.id} ({seed.title}): {broken[seed.id]}" for seed in built if seed.id in broken]
     left_out += [f"{row.name} ({row.title}), {row.state}: {row.reason}" for row in outcome.rows
                  if row.state in ("failed", "quarantined") and row.name not in broken]
-    for sentence in left_out:
+    for sentence in (*left_out, *(f"{name}: it has no finished corpus" for name in unbuilt)):
         run.journal(Event(time=time.strftime("%Y-%m-%dT%H:%M:%S"), kind="left out", stage="swarm", note=sentence))
-    return Grown(tokens, tuple(left_out), len(outcome.left))
+    return Grown(tokens, tuple(left_out), len(outcome.left), unbuilt)
 
 
 def measured_on(expert: str, seeds: Sequence[str], others: int) -> set[str]:

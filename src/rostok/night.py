@@ -15,7 +15,7 @@ from rostok.errors import DataError, RunError
 from rostok.models import Base, find_base, find_embedder
 from rostok.progress import Watch
 from rostok.records import read_jsonl, read_record, write_atomic
-from rostok.runs import Run
+from rostok.runs import Event, Run
 from rostok.swarm.deadline import TimeIsUp, alarm
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rostok.ensemble.recall.memory import Memory
     from rostok.ensemble.routing.router import Router
+    from rostok.generator.corpus import CorpusError
     from rostok.seeds.record import Seed
     from rostok.swarm.grow import Grown
 
@@ -40,14 +41,18 @@ def night(run: Run, settings: Settings, watch: Watch, console: Console, until: f
             so what does not fit is done by the next night.
 
     Raises:
-        DataError: experts that cannot be trained, named after everything else is done.
+        DataError: seeds without a corpus, and experts that cannot be trained, named after everything else is done; at once
+            where no seed has a corpus.
     """
     started = time.monotonic()
+    unwritten: list[CorpusError] = []
     grown, late = None, False
     try:
         with alarm(until - _REPORT_SECONDS - time.time()) if until is not None else nullcontext():
             author_stage(run, settings, watch)
-            corpus_stage(run, settings, watch)
+            unwritten = _write(run, settings, watch)
+            if len(unwritten) == len(_seeds(run)):
+                _refuse(_without_corpus(run, unwritten))
             grown = _grow(run, settings, watch, until)
             if run.measurements.exists():
                 memory_stage(run, settings, watch)
@@ -72,7 +77,7 @@ def night(run: Run, settings: Settings, watch: Watch, console: Console, until: f
     for command in (f"rostok chat {run.folder}", f"rostok report {run.folder} --json",
                     f'rostok night {run.folder.parent / "mine"} --theme "your own theme" --count 2'):
         console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
-    _refuse_left_out(grown)
+    _refuse(_without_corpus(run, unwritten), _without_expert(grown))
 
 
 def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
@@ -108,7 +113,16 @@ def author_stage(run: Run, settings: Settings, watch: Watch) -> None:
 
 
 def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
-    """Build the corpus of every seed in the library."""
+    """Build the corpus of every seed in the library.
+
+    Raises:
+        DataError: seeds of which the gates refuse too much, named after the corpora of the others are built.
+    """
+    _refuse(_without_corpus(run, _write(run, settings, watch)))
+
+
+def _write(run: Run, settings: Settings, watch: Watch) -> list[CorpusError]:
+    """All corpora that can be built. Returns what the gates refused too much of, one error a seed."""
     from rostok.engines.open import open_engine
     from rostok.generator import corpus, folder, gates
     from rostok.generator.records import Page
@@ -121,31 +135,40 @@ def corpus_stage(run: Run, settings: Settings, watch: Watch) -> None:
         return folder.finished(run.corpora / seed.id, wanted) is not None
 
     missing = [seed for seed in seeds if not done(seed)]
+    unwritten: list[CorpusError] = []
     if not missing:
-        return
+        return unwritten
     with run.stage("corpus") as cost, open_engine(base, settings.models, tell=watch.note) as engine:
         watch.start("write pages", len(missing) * settings.corpus.pages, "pages")
         shared = gates.Shared(seeds, settings.corpus.near_duplicate)
-        unwritten = {seed.id for seed in missing}
+        unfinished = {seed.id for seed in missing}
         for seed in seeds:
-            if seed.id not in unwritten:
+            if seed.id not in unfinished:
                 shared.load(seed.id, read_jsonl(run.corpora / seed.id / "pages.jsonl", Page))
         for seed in missing:
-            manifest = corpus.build(seed, run.corpora / seed.id, settings.corpus, settings.random_seed, engine, base.sha256,
-                                    shared=shared, on_page=lambda kind, tokens: watch.advance(1, tokens), tell=watch.note)
+            try:
+                manifest = corpus.build(seed, run.corpora / seed.id, settings.corpus, settings.random_seed, engine, base.sha256,
+                                        shared=shared, on_page=lambda kind, tokens: watch.advance(1, tokens), tell=watch.note)
+            except corpus.CorpusError as error:  # one hopeless seed holds up no other; whatever else goes wrong stops the stage
+                unwritten.append(error)
+                watch.note(f"left out: {error.refused}")
+                run.journal(Event(time=time.strftime("%Y-%m-%dT%H:%M:%S"), kind="left out", stage="corpus", note=error.refused))
+                continue
             cost.add(manifest.sampled_tokens + manifest.bank_tokens)
             refused = sum(manifest.rejected.values())
             watch.note(f"{seed.title}: {manifest.pages} pages accepted, {refused} refused")
         watch.finish()
+    return unwritten
 
 
 def swarm_stage(run: Run, settings: Settings, watch: Watch) -> None:
-    """Train one expert per corpus and measure them all.
+    """Train one expert per finished corpus and measure them all.
 
     Raises:
-        DataError: experts that cannot be trained, named after the others are trained and measured.
+        DataError: seeds without a corpus, and experts that cannot be trained, named after the others are trained and measured.
     """
-    _refuse_left_out(_grow(run, settings, watch, None))
+    grown = _grow(run, settings, watch, None)
+    _refuse(_unbuilt(run, grown), _without_expert(grown))
 
 
 def _grow(run: Run, settings: Settings, watch: Watch, until: float | None) -> Grown:
@@ -164,11 +187,45 @@ def _grow(run: Run, settings: Settings, watch: Watch, until: float | None) -> Gr
     return grown
 
 
-def _refuse_left_out(grown: Grown | None) -> None:
-    if grown is not None and grown.left_out:
-        count = len(grown.left_out)
-        raise DataError(f"{count} expert{'s' if count > 1 else ''} could not be trained or measured; the others are kept. "
-                        + " ".join(f"{sentence.rstrip('.')}." for sentence in grown.left_out))
+def _refuse(*reasons: str) -> None:
+    """Raises `DataError` with those of the reasons that are not empty."""
+    told = " ".join(filter(None, reasons))
+    if told:
+        raise DataError(told)
+
+
+def _without_corpus(run: Run, unwritten: Sequence[CorpusError]) -> str:
+    """Which seeds have no corpus, why, and what can be done: settings and base of a run with corpora are fixed."""
+    if not unwritten:
+        return ""
+    library = len(_seeds(run))
+    rest = library - len(unwritten)
+    reasons = " ".join(f"{error.refused[0].upper()}{error.refused[1:]}." for error in unwritten)
+    advice = "Take the seeds"
+    if rest:  # without --count the night would write seeds anew in the places of those that were taken out
+        them, lines = ("them", "their lines") if len(unwritten) > 1 else ("it", "its line")
+        advice = (f"To go on without {them}, delete {lines} from {run.seeds / 'library.jsonl'} and give rostok night "
+                  f"--count {rest}; or take all seeds")
+    return (f"no corpus could be built for {len(unwritten)} of {library} seeds{'; the others have theirs' if rest else ''}. "
+            f"{reasons} {advice} to a new run folder, with rostok seeds import NEW {run.folder}, and build them there with other "
+            "corpus settings or a larger base.")
+
+
+def _unbuilt(run: Run, grown: Grown) -> str:
+    count = len(grown.unbuilt)
+    if not count:
+        return ""
+    return (f"{count} seed{'s have' if count > 1 else ' has'} no finished corpus, so that no expert was trained for "
+            f"{'them' if count > 1 else 'it'}: {', '.join(grown.unbuilt)}. Why, and what can be done, is told by: "
+            f"rostok corpus build {run.folder}")
+
+
+def _without_expert(grown: Grown | None) -> str:
+    if grown is None or not grown.left_out:
+        return ""
+    count = len(grown.left_out)
+    return (f"{count} expert{'s' if count > 1 else ''} could not be trained or measured; the others are kept. "
+            + " ".join(f"{sentence.rstrip('.')}." for sentence in grown.left_out))
 
 
 def memory_stage(run: Run, settings: Settings, watch: Watch) -> None:
@@ -231,7 +288,7 @@ def _what_reading_adds(run: Run, settings: Settings, seeds: Sequence[Seed], rout
 
 
 def ask_one_question(run: Run, settings: Settings, console: Console) -> None:
-    """One question about the first seed, answered by the base and by the ensemble side by side."""
+    """One question about the first seed that has an expert, answered by the base and by the ensemble side by side."""
     from rich.table import Table
     from rich.text import Text
 
@@ -239,7 +296,8 @@ def ask_one_question(run: Run, settings: Settings, console: Console) -> None:
     from rostok.ensemble.conversation import open_ensemble
     from rostok.swarm.probes import QUESTIONS
 
-    seed = _seeds(run)[0]
+    seeds = _seeds(run)
+    seed = next((one for one in seeds if (run.experts / one.id / "figures.json").exists()), seeds[0])
     step = seed.sole_steps()[0]
     question = QUESTIONS[0].format(x=seed.name(step.source))
     with open_ensemble(run, settings) as ensemble:

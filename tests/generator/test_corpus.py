@@ -244,11 +244,13 @@ def test_a_lost_plan_is_planned_again(seed: Seed, tmp_path: Path) -> None:
 
 
 def test_gates_that_refuse_everything_end_with_their_reasons(seed: Seed, tmp_path: Path) -> None:
-    """Prevents: a night spent on pages that can never pass, and rejects that are lost with the error."""
+    """Prevents: a night spent on pages that can never pass, rejects that are lost with the error, and advice that is refused:
+    the settings of a folder that holds a corpus cannot be changed."""
     mistaken = seed.model_copy(update={"language": "ru"})  # whatever is composed of its English sentences
     once = BY_CODE.model_copy(update={"tries": 1})
-    with pytest.raises(corpus.CorpusError, match=r"refused too many pages .* wrong script \d+×.* 0 accepted pages are kept"):
+    with pytest.raises(corpus.CorpusError, match=r"refused too many pages .* wrong script \d+×.* 0 accepted pages") as told:
         by_code(mistaken, tmp_path / "c", once)
+    assert str(told.value) == f"{told.value.refused}. Use a new run folder with other corpus settings, or with a larger base."
     many = once.model_copy(update={"pages": 2000, "tries": 20})
     with pytest.raises(corpus.CorpusError, match=r"composed: wrong script \d+×, dialogue: wrong script \d+×"):
         by_code(mistaken, tmp_path / "d", many)
