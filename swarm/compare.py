@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from rostok.config import Settings
 from rostok.engines.open import open_engine
-from rostok.engines.protocol import Message
 from rostok.errors import DataError, RunError
 from rostok.generator.folder import training_pages
 from rostok.models import Base
@@ -25,9 +24,9 @@ from rostok.seeds.library import Library
 from rostok.seeds.record import Seed
 from rostok.swarm import probes, registry
 from rostok.swarm.base import FrozenBase
+from rostok.swarm.evaluate import GeneralAnswer, general_rows, per_token
 from rostok.swarm.fresh import fresh_adapter
-from rostok.swarm.grow import GeneralAnswer
-from rostok.swarm.measure import bits_per_byte, nats
+from rostok.swarm.measure import bits_per_byte
 from rostok.swarm.records import Comparison, Score, Splice
 
 _COMPARISON = 1  # raise when the same splice would be measured otherwise
@@ -140,12 +139,7 @@ def _by_likelihood(run: Run, seeds: Sequence[Seed], models: Sequence[_Model], fr
     for seed in seeds:
         pages = training_pages(run.corpora / seed.id)[1][: settings.probes.matrix_pages]
         held_out[seed.id] = [frozen.render(page) for page in pages]
-    general, count = [], 0
-    for item in read_jsonl(run.experts / "general.jsonl", GeneralAnswer)[: settings.probes.general]:
-        question = frozen.tokens(frozen.template.render([Message("user", item.question)]))
-        answer = frozen.tokens(item.answer)
-        general.append(([*question, *answer], len(question)))
-        count += len(answer)
+    general = general_rows(frozen, read_jsonl(run.experts / "general.jsonl", GeneralAnswer)[: settings.probes.general])
     watch.start("measure the splice", len(models) * len(seeds), "probes")
     scores = []
     for role, name, title, rank, folder in models:
@@ -156,7 +150,7 @@ def _by_likelihood(run: Run, seeds: Sequence[Seed], models: Sequence[_Model], fr
                 bits[seed.id] = round(bits_per_byte(model, frozen, held_out[seed.id], settings.training.max_tokens), 4)
                 watch.advance()
             scores.append(Score(role=role, name=name, title=title, rank=rank, probes=accuracy, bits_per_byte=bits,
-                                general=round(sum(nats(model, general)) / count, 4) if count else None))
+                                general=per_token(model, general) if general else None))
     watch.finish()
     return scores
 

@@ -14,7 +14,8 @@ from rostok.progress import Watch
 from rostok.runs import Run
 from rostok.seeds.record import Seed
 from rostok.swarm import grow as growing
-from rostok.swarm.grow import grow, measured_on
+from rostok.swarm.evaluate import measured_on
+from rostok.swarm.grow import grow
 from rostok.swarm.jobs import Order
 from rostok.swarm.supervisor import Outcome
 from tests.swarm.tiny_run import make_corpus

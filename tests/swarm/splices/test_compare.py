@@ -14,8 +14,8 @@ from rostok.swarm import school
 from rostok.swarm.adapters import read_adapter
 from rostok.swarm.base import FrozenBase
 from rostok.swarm.compare import compare, difference_interval, verdict
+from rostok.swarm.evaluate import GeneralAnswer
 from rostok.swarm.fresh import fresh_adapter
-from rostok.swarm.grow import GeneralAnswer
 from rostok.swarm.records import Comparison, Expert, Score, Splice
 from rostok.swarm.splice import Merge, merge, split
 
