@@ -101,6 +101,50 @@ def test_figures_are_those_of_the_files(run: Path, capsys) -> None:
     assert "30 of 40" in " ".join(shown.split()) and one in shown
 
 
+def test_damaged_corpora_are_looked_at_and_left_alone(run: Path, tmp_path: Path, capsys) -> None:
+    """Prevents: one cut line or flipped bit that hides the figures of all corpora, is passed over in silence, or is told with
+    advice that loses every page."""
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    one, two = ids(run)
+    cut, flipped = run / "corpora" / one / "pages.jsonl", run / "corpora" / two / "pages.jsonl"
+    cut.write_bytes(cut.read_bytes()[:-30])
+    lines = flipped.read_bytes().splitlines(keepends=True)
+    lines[4] = lines[4].replace(b'"text":"', b'"text":"\xff', 1)
+    flipped.write_bytes(b"".join(lines))
+    before = cut.read_bytes(), flipped.read_bytes()
+    rows = [json.loads(line) for line in said(capsys, "corpus", "stats", run, "--json").splitlines()]
+    assert [sum(row["accepted"].values()) for row in rows] == [39, 39]
+    assert [row["broken"] for row in rows] == [{"pages.jsonl": 1}] * 2
+    shown = said(capsys, "corpus", "stats", run)
+    for seed in (one, two):
+        assert f"{seed}: lines that are not whole were left out, 1 of pages.jsonl." in shown
+    assert shown.count("39 of 40") == 2 and shown.count(f"run: rostok corpus build {run}") == 2
+    shown = said(capsys, "corpus", "diff", run, other)
+    assert f"{one}: lines of pages.jsonl that are not whole, left out: 1 | 0" in shown and "1 only in the second" in shown
+    assert run_command(["corpus", "show", str(run), one]) == 0
+    assert "1 of pages.jsonl" in capsys.readouterr().err
+    for seed in (one, two):
+        refused = told(capsys, "corpus", "export", run, tmp_path / "pages.jsonl", seed)
+        assert f"Run: rostok corpus build {run}, which keeps all whole lines" in refused and "away" not in refused
+    assert before == (cut.read_bytes(), flipped.read_bytes())
+    build(run, resolve(options={"corpus": BY_CODE}))
+    rows = [json.loads(line) for line in said(capsys, "corpus", "stats", run, "--json").splitlines()]
+    assert [(sum(row["accepted"].values()), row["broken"]) for row in rows] == [(40, {})] * 2
+
+
+def test_what_a_build_does_not_mend_is_told_without_it(run: Path, capsys) -> None:
+    """Prevents: advice to build a finished corpus again for a refused page, which the build never looks at."""
+    one, two = ids(run)
+    for seed in (one, two):
+        with (run / "corpora" / seed / "rejects.jsonl").open("ab") as file:
+            file.write(b'{"spec":3,"kin')
+    (run / "corpora" / two / "manifest.json").unlink()
+    shown = said(capsys, "corpus", "stats", run)
+    assert f"{one}: lines that are not whole were left out, 1 of rejects.jsonl.\n" in shown
+    assert f"1 of rejects.jsonl. Unless they are being written, run: rostok corpus build {run}\n" in shown
+
+
 def test_runs_are_compared(run: Path, tmp_path: Path, capsys) -> None:
     """Prevents: a difference that is not told, or one that is told of equal corpora."""
     other = tmp_path / "other"

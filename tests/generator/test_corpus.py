@@ -190,6 +190,9 @@ def test_a_changed_corpus_is_named_with_its_line(seed: Seed, tmp_path: Path) -> 
     path.write_text("\n".join([*lines[:4], lines[4][:50], *lines[5:]]) + "\n")
     with pytest.raises(DataError, match=r"pages.jsonl, line 5"):
         training_pages(tmp_path / "c")
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"line 40: its end is missing. Run: rostok corpus build RUN, which keeps"):
+        training_pages(tmp_path / "c")
     path.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(DataError, match="was changed after the corpus was finished"):
         training_pages(tmp_path / "c")
