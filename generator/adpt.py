@@ -10,7 +10,7 @@ docs/adpt.md says what the figure is worth, and which controls it must pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,8 @@ from rostok.records import Record
 
 WINDOW = 128
 _DRAWS = 1000      # of the bootstrap
-_BLOCK = 2048      # windows whose kernels are in memory at once: 8 MB
+_BLOCK = 2048      # windows whose kernels (8 MB) or pairs of fields (50 MB) are in memory at once
+_ROWS, _COLUMNS = np.triu_indices(window.FIELDS, 1)
 
 
 class Adpt(Record):
@@ -115,8 +116,7 @@ def gates(surprisal: NDArray[np.float32], reference: Frozen) -> NDArray[np.float
 
 def numbers(cut: Windows, reference: Frozen) -> NDArray[np.float64]:
     """Effective number of the active fields of each window."""
-    parts = [window.numbers(cut.active[i : i + _BLOCK], cut.strength[i : i + _BLOCK], reference)
-             for i in range(0, len(cut.page), _BLOCK)]
+    parts = [window.numbers(cut.active[block], cut.strength[block], reference) for block in _blocks(cut)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
@@ -126,17 +126,32 @@ def novelty(cut: Windows) -> NDArray[np.float64]:
     A pair that is active in c windows counts 1 + 1/2 + … + 1/c in all of them together, and the same in each, so that
     the order of pages does not matter. Pairs weigh as the product of their two fields.
     """
-    rows, columns = np.triu_indices(window.FIELDS, 1)
-    a, b = cut.active[:, rows], cut.active[:, columns]
+    size = int(cut.active.max(initial=0)) + 1
+    count = np.zeros(size * size, np.int64)
+    for block in _blocks(cut):
+        codes, there = _pairs(cut.active[block], size)
+        count += np.bincount(codes[there], minlength=size * size)
+    harmonic = np.cumsum(1.0 / np.arange(1, max(2, len(cut.page) + 1)))  # a pair is active once in a window at most
+    worth = harmonic[np.maximum(count, 1) - 1] / np.maximum(count, 1)
+    parts = [np.zeros(0)]
+    for block in _blocks(cut):
+        codes, there = _pairs(cut.active[block], size)
+        weight = cut.strength[block][:, _ROWS] * cut.strength[block][:, _COLUMNS] * there
+        total = weight.sum(axis=1)
+        parts.append(np.where(total > 0, (weight * worth[codes]).sum(axis=1) / np.maximum(total, 1e-12), 1.0))
+    return np.concatenate(parts)
+
+
+def _pairs(active: NDArray[np.int32], size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """A number for each pair of fields of each window, and whether both are there; shape [windows, pairs]."""
+    a, b = active[:, _ROWS], active[:, _COLUMNS]
     there = (a >= 0) & (b >= 0)
-    codes = np.where(there, np.minimum(a, b).astype(np.int64) * 65536 + np.maximum(a, b), -1)
-    _, place, count = np.unique(codes, return_inverse=True, return_counts=True)
-    harmonic = np.cumsum(1.0 / np.arange(1, max(2, len(cut.page) + 1)))
-    counts = np.minimum(count, len(harmonic))
-    worth = (harmonic[counts - 1] / counts)[place.reshape(codes.shape)]
-    weight = cut.strength[:, rows] * cut.strength[:, columns] * there
-    total = weight.sum(axis=1)
-    return np.where(total > 0, (weight * worth).sum(axis=1) / np.maximum(total, 1e-12), 1.0)
+    return np.where(there, np.minimum(a, b).astype(np.int64) * size + np.maximum(a, b), 0), there
+
+
+def _blocks(cut: Windows) -> Iterator[slice]:
+    """The windows, so many at a time."""
+    return (slice(start, start + _BLOCK) for start in range(0, len(cut.page), _BLOCK))
 
 
 def _interval(each: NDArray[np.float64], tokens: NDArray[np.int32], page: NDArray[np.int32],

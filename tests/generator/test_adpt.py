@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rostok.errors import DataError
-from rostok.generator.adpt import WINDOW, Adpt, measure
+from rostok.generator import adpt
+from rostok.generator.adpt import WINDOW, Adpt, measure, windows
 from rostok.generator.frozen import frozen, tokenize
 from rostok.generator.texts import cut_pages
 
@@ -102,6 +104,21 @@ def test_the_order_of_pages_does_not_matter(prose: list[str]) -> None:
     one, other = measure(prose), measure(mixed)
     assert one.novelty == pytest.approx(other.novelty, abs=1e-4)
     assert one.adpt == pytest.approx(other.adpt, rel=0.03)  # whose run of four words was the first has moved
+
+
+def test_novelty_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a large text whose pairs of fields fill the memory, or count anew in every block."""
+    cut = windows([*sample("persuasion"), *sample("persuasion")[:9], "Zzqx."], frozen())
+    whole = adpt.novelty(cut)
+    monkeypatch.setattr(adpt, "_BLOCK", 7)
+    np.testing.assert_allclose(adpt.novelty(cut), whole, rtol=1e-12)
+    # By the definition, for one window.
+    held = [{tuple(sorted(pair)) for pair in combinations(row[row >= 0].tolist(), 2)} for row in cut.active]
+    strength = dict(zip(cut.active[3].tolist(), cut.strength[3].tolist(), strict=True))
+    weights = {pair: strength[pair[0]] * strength[pair[1]] for pair in held[3]}
+    counts = {pair: sum(pair in other for other in held) for pair in held[3]}
+    worth = sum(weights[pair] * sum(1 / k for k in range(1, count + 1)) / count for pair, count in counts.items())
+    assert whole[3] == pytest.approx(worth / sum(weights.values()), rel=1e-5)
 
 
 def test_the_interval_holds_the_figure_and_narrows_with_pages() -> None:
