@@ -31,7 +31,8 @@ class Adpt(Record):
     """The density of a text, and what it is made of. Means are over windows, each with the weight of its tokens.
 
     Attributes:
-        adpt: independent fields that are active at once, per 1,000 tokens; `low` and `high` bound it (95%, over pages).
+        adpt: independent fields that are active at once, per 1,000 tokens; `low` and `high` bound it (95%, over pages), and
+            are None for fewer than two pages, which say nothing about how far pages differ.
         number: effective number of active fields of a window.
         gate: 0 for a window as predictable as the plainest, or less likely than any, of the reference; else up to 1.
         novelty: 1 where no pair of fields repeats.
@@ -41,8 +42,8 @@ class Adpt(Record):
     """
 
     adpt: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     number: float
     gate: float
     novelty: float
@@ -73,14 +74,14 @@ def measure(pages: Sequence[str], reference: Frozen | None = None, *, random_see
     cut = windows(pages, reference)
     total = int(cut.tokens.sum())
     if not total:
-        return Adpt(adpt=0, low=0, high=0, number=0, gate=0, novelty=0, surprisal=0, known=0, fields=0, windows=0, tokens=0,
+        return Adpt(adpt=0, low=None, high=None, number=0, gate=0, novelty=0, surprisal=0, known=0, fields=0, windows=0, tokens=0,
                     reference=reference.sha256)
     number, gate, new = numbers(cut, reference), gates(cut.surprisal, reference), novelty(cut)
     weight = cut.tokens / total
     each = number * gate * new * cut.tokens / WINDOW
     low, high = _interval(each, cut.tokens, cut.page, random_seed)
     return Adpt(
-        adpt=round(1000 * float(each.sum()) / total, 2), low=round(low, 2), high=round(high, 2),
+        adpt=round(1000 * float(each.sum()) / total, 2), low=low, high=high,
         number=round(float(number @ weight), 3), gate=round(float(gate @ weight), 4), novelty=round(float(new @ weight), 4),
         surprisal=round(float(cut.surprisal @ weight), 3), known=round(cut.known / max(1, cut.words), 4),
         fields=len(np.unique(cut.active[cut.active >= 0])), windows=len(cut.page), tokens=total, reference=reference.sha256)
@@ -155,8 +156,10 @@ def _blocks(cut: Windows) -> Iterator[slice]:
 
 
 def _interval(each: NDArray[np.float64], tokens: NDArray[np.int32], page: NDArray[np.int32],
-              random_seed: int) -> tuple[float, float]:
+              random_seed: int) -> tuple[float, float] | tuple[None, None]:
     """Bootstrap over pages: what a page adds, with its discounts, is drawn as a whole."""
+    if len(np.unique(page)) < 2:
+        return None, None
     pages = int(page.max()) + 1
     value, weight = np.bincount(page, each, pages), np.bincount(page, tokens, pages)
     dice = np.random.default_rng(random_seed)
@@ -165,7 +168,7 @@ def _interval(each: NDArray[np.float64], tokens: NDArray[np.int32], page: NDArra
         drawn = np.bincount(dice.integers(0, pages, pages), minlength=pages)
         ratios.append(1000 * float(drawn @ value) / max(1.0, float(drawn @ weight)))
     low, high = np.quantile(ratios, (0.025, 0.975))
-    return float(low), float(high)
+    return round(float(low), 2), round(float(high), 2)
 
 
 def _cuts(length: int) -> list[tuple[int, int]]:

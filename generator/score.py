@@ -99,6 +99,10 @@ def _bytes(pages: Sequence[str]) -> bytes:
     return "\n\n".join(pages).encode()
 
 
+def _range(parts: adpt.Adpt) -> str:
+    return "–" if parts.low is None or parts.high is None else f"{parts.low:.1f}–{parts.high:.1f}"
+
+
 def table(scores: Sequence[Score]) -> Table:
     """The figures for the terminal: one text a row."""
     from rich.table import Table
@@ -112,7 +116,7 @@ def table(scores: Sequence[Score]) -> Table:
         parts = found.density
         pages = f"{found.measured:,}" if found.measured == found.pages else f"{found.measured:,}/{found.pages:,}"
         shown.add_row(
-            Plain(found.name), pages, f"{parts.adpt:.1f} ({parts.low:.1f}–{parts.high:.1f})", f"{parts.number:.1f}",
+            Plain(found.name), pages, f"{parts.adpt:.1f} ({_range(parts)})", f"{parts.number:.1f}",
             f"{parts.gate:.2f}", f"{parts.novelty:.2f}", f"{found.xz_ratio:.2f}", f"{found.distinct_4:.0%}",
             f"{found.near_duplicates:.1%}", f"{found.vendi_pages:.1f}")
     return shown
