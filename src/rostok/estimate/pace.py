@@ -48,7 +48,7 @@ class CorpusPace(Record):
     """Pages of one seed.
 
     Attributes:
-        bank_s: what is written of a seed before its first page.
+        bank_s: what is planned and written of a seed before its first page.
         by_model: share of the pages that the model writes.
         refused: share of the model's texts that the gates refuse.
         lengths: tokens of some of the model's texts.
