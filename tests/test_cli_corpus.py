@@ -11,7 +11,6 @@ import pytest
 from rostok.cli import run_command
 from rostok.config import Settings, resolve
 from rostok.generator import corpus
-from rostok.generator.records import PageSpec
 from rostok.runs import Run
 from rostok.seeds.library import Library
 
@@ -70,10 +69,19 @@ def test_a_plan_is_shown_as_a_tree_and_nothing_is_written(run: Path, capsys) -> 
     assert one in shown and two in shown and "40 pages" in shown and "paths along" not in shown
     shown = said(capsys, "corpus", "plan", run, one[:7], "--pages", 1000)
     assert "1000 pages" in shown and two not in shown and "pairs: 66" in shown and "triples: " in shown and "├" in shown
-    lines = said(capsys, "corpus", "plan", run, one, "--json").splitlines()
-    assert [PageSpec.model_validate_json(line) for line in lines] == [
-        PageSpec.model_validate_json(line) for line in (run / "corpora" / one / "plan.jsonl").read_text().splitlines()]
     assert sorted(run.rglob("*")) == before
+
+
+def test_plan_lines_name_their_seed(run: Path, capsys) -> None:
+    """Prevents: the plans of several seeds in one stream, in which nobody can tell whose line is whose."""
+    seeds = ids(run)
+    every = [json.loads(line) for line in said(capsys, "corpus", "plan", run, "--json").splitlines()]
+    assert [line["seed"] for line in every] == [seeds[0]] * 40 + [seeds[1]] * 40
+    one = [json.loads(line) for line in said(capsys, "corpus", "plan", run, seeds[1], "--json").splitlines()]
+    assert one == every[40:]
+    planned = [json.loads(line) for line in (run / "corpora" / seeds[1] / "plan.jsonl").read_text().splitlines()]
+    assert [{"seed": seeds[1], **line} for line in planned[:40]] == one
+    assert "the id of its seed" in " ".join(said(capsys, "corpus", "plan", "--help").replace("│", " ").split())
 
 
 def test_pages_are_shown_with_where_they_come_from(run: Path, capsys) -> None:

@@ -36,9 +36,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
 @corpus_app.command("plan", epilog="Example: rostok corpus plan runs/demo s-d69b --pages 1000")
 def plan_(ctx: typer.Context, run: RunFolder, seed: AnySeed = None, pages: Pages = None, config: ConfigFile = None,
-          examples: Annotated[int, typer.Option(min=0, help="Plan lines shown of every branch.")] = 3, json_: Json = False,
+          examples: Annotated[int, typer.Option(min=0, help="Plan lines shown of every branch.")] = 3,
+          json_: Annotated[bool, typer.Option("--json", help="Print the plan's lines as JSON instead, each with the id of its "
+                                              "seed.")] = False,
           assignments: Assignments = None) -> None:
     """Show as a tree which pages a corpus would have. Nothing is written."""
+    import json
+
     from rostok.config import resolve
     from rostok.generator.plan import plan
     from rostok.generator.tree import tree
@@ -49,7 +53,9 @@ def plan_(ctx: typer.Context, run: RunFolder, seed: AnySeed = None, pages: Pages
     for found in _seeds(opened, seed):
         specs = plan(found, settings.corpus, settings.random_seed)
         if json_:
-            typer.echo("\n".join(spec.line() for spec in specs))
+            named = found.id
+            lines = ({"seed": named, **spec.model_dump(mode="json")} for spec in specs)
+            typer.echo("\n".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines))
         else:
             open_console().print(tree(found, specs, examples=examples, whole=seed is not None))
 
