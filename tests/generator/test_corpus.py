@@ -274,8 +274,11 @@ def test_kill_9_and_go_on(seed: Seed, small_engine: object, base_gguf: Path, tmp
             if pages.exists() and pages.read_bytes().count(b"\n") >= wait_for:
                 break
             time.sleep(0.005)
+        ended = child.poll()
         child.send_signal(signal.SIGKILL)
         child.wait()
+        assert ended is None, f"the child had ended before it was killed, with {ended}"
+        assert pages.exists() and pages.read_bytes().count(b"\n") >= wait_for
     whole = (folder / "pages.jsonl").read_bytes()
     whole = whole[: whole.rfind(b"\n") + 1]
     settings = CorpusSettings(pages=24, bank=0, shares=Shares(written=0.2, composed=0.4, dialogue=0.25, replay=0.15))
