@@ -10,7 +10,7 @@ docs/adpt.md says what the figure is worth, and which controls it must pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,14 +23,16 @@ from rostok.records import Record
 
 WINDOW = 128
 _DRAWS = 1000      # of the bootstrap
-_BLOCK = 2048      # windows whose kernels are in memory at once: 8 MB
+_BLOCK = 2048      # windows whose kernels (8 MB) or pairs of fields (50 MB) are in memory at once
+_ROWS, _COLUMNS = np.triu_indices(window.FIELDS, 1)
 
 
 class Adpt(Record):
     """The density of a text, and what it is made of. Means are over windows, each with the weight of its tokens.
 
     Attributes:
-        adpt: independent fields that are active at once, per 1,000 tokens; `low` and `high` bound it (95%, over pages).
+        adpt: independent fields that are active at once, per 1,000 tokens; `low` and `high` bound it (95%, over pages), and
+            are None for fewer than two pages, which say nothing about how far pages differ.
         number: effective number of active fields of a window.
         gate: 0 for a window as predictable as the plainest, or less likely than any, of the reference; else up to 1.
         novelty: 1 where no pair of fields repeats.
@@ -40,8 +42,8 @@ class Adpt(Record):
     """
 
     adpt: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     number: float
     gate: float
     novelty: float
@@ -72,14 +74,14 @@ def measure(pages: Sequence[str], reference: Frozen | None = None, *, random_see
     cut = windows(pages, reference)
     total = int(cut.tokens.sum())
     if not total:
-        return Adpt(adpt=0, low=0, high=0, number=0, gate=0, novelty=0, surprisal=0, known=0, fields=0, windows=0, tokens=0,
+        return Adpt(adpt=0, low=None, high=None, number=0, gate=0, novelty=0, surprisal=0, known=0, fields=0, windows=0, tokens=0,
                     reference=reference.sha256)
     number, gate, new = numbers(cut, reference), gates(cut.surprisal, reference), novelty(cut)
     weight = cut.tokens / total
     each = number * gate * new * cut.tokens / WINDOW
     low, high = _interval(each, cut.tokens, cut.page, random_seed)
     return Adpt(
-        adpt=round(1000 * float(each.sum()) / total, 2), low=round(low, 2), high=round(high, 2),
+        adpt=round(1000 * float(each.sum()) / total, 2), low=low, high=high,
         number=round(float(number @ weight), 3), gate=round(float(gate @ weight), 4), novelty=round(float(new @ weight), 4),
         surprisal=round(float(cut.surprisal @ weight), 3), known=round(cut.known / max(1, cut.words), 4),
         fields=len(np.unique(cut.active[cut.active >= 0])), windows=len(cut.page), tokens=total, reference=reference.sha256)
@@ -115,8 +117,7 @@ def gates(surprisal: NDArray[np.float32], reference: Frozen) -> NDArray[np.float
 
 def numbers(cut: Windows, reference: Frozen) -> NDArray[np.float64]:
     """Effective number of the active fields of each window."""
-    parts = [window.numbers(cut.active[i : i + _BLOCK], cut.strength[i : i + _BLOCK], reference)
-             for i in range(0, len(cut.page), _BLOCK)]
+    parts = [window.numbers(cut.active[block], cut.strength[block], reference) for block in _blocks(cut)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
@@ -126,22 +127,39 @@ def novelty(cut: Windows) -> NDArray[np.float64]:
     A pair that is active in c windows counts 1 + 1/2 + … + 1/c in all of them together, and the same in each, so that
     the order of pages does not matter. Pairs weigh as the product of their two fields.
     """
-    rows, columns = np.triu_indices(window.FIELDS, 1)
-    a, b = cut.active[:, rows], cut.active[:, columns]
+    size = int(cut.active.max(initial=0)) + 1
+    count = np.zeros(size * size, np.int64)
+    for block in _blocks(cut):
+        codes, there = _pairs(cut.active[block], size)
+        count += np.bincount(codes[there], minlength=size * size)
+    harmonic = np.cumsum(1.0 / np.arange(1, max(2, len(cut.page) + 1)))  # a pair is active once in a window at most
+    worth = harmonic[np.maximum(count, 1) - 1] / np.maximum(count, 1)
+    parts = [np.zeros(0)]
+    for block in _blocks(cut):
+        codes, there = _pairs(cut.active[block], size)
+        weight = cut.strength[block][:, _ROWS] * cut.strength[block][:, _COLUMNS] * there
+        total = weight.sum(axis=1)
+        parts.append(np.where(total > 0, (weight * worth[codes]).sum(axis=1) / np.maximum(total, 1e-12), 1.0))
+    return np.concatenate(parts)
+
+
+def _pairs(active: NDArray[np.int32], size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """A number for each pair of fields of each window, and whether both are there; shape [windows, pairs]."""
+    a, b = active[:, _ROWS], active[:, _COLUMNS]
     there = (a >= 0) & (b >= 0)
-    codes = np.where(there, np.minimum(a, b).astype(np.int64) * 65536 + np.maximum(a, b), -1)
-    _, place, count = np.unique(codes, return_inverse=True, return_counts=True)
-    harmonic = np.cumsum(1.0 / np.arange(1, max(2, len(cut.page) + 1)))
-    counts = np.minimum(count, len(harmonic))
-    worth = (harmonic[counts - 1] / counts)[place.reshape(codes.shape)]
-    weight = cut.strength[:, rows] * cut.strength[:, columns] * there
-    total = weight.sum(axis=1)
-    return np.where(total > 0, (weight * worth).sum(axis=1) / np.maximum(total, 1e-12), 1.0)
+    return np.where(there, np.minimum(a, b).astype(np.int64) * size + np.maximum(a, b), 0), there
+
+
+def _blocks(cut: Windows) -> Iterator[slice]:
+    """The windows, so many at a time."""
+    return (slice(start, start + _BLOCK) for start in range(0, len(cut.page), _BLOCK))
 
 
 def _interval(each: NDArray[np.float64], tokens: NDArray[np.int32], page: NDArray[np.int32],
-              random_seed: int) -> tuple[float, float]:
+              random_seed: int) -> tuple[float, float] | tuple[None, None]:
     """Bootstrap over pages: what a page adds, with its discounts, is drawn as a whole."""
+    if len(np.unique(page)) < 2:
+        return None, None
     pages = int(page.max()) + 1
     value, weight = np.bincount(page, each, pages), np.bincount(page, tokens, pages)
     dice = np.random.default_rng(random_seed)
@@ -150,7 +168,7 @@ def _interval(each: NDArray[np.float64], tokens: NDArray[np.int32], page: NDArra
         drawn = np.bincount(dice.integers(0, pages, pages), minlength=pages)
         ratios.append(1000 * float(drawn @ value) / max(1.0, float(drawn @ weight)))
     low, high = np.quantile(ratios, (0.025, 0.975))
-    return float(low), float(high)
+    return round(float(low), 2), round(float(high), 2)
 
 
 def _cuts(length: int) -> list[tuple[int, int]]:

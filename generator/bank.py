@@ -8,7 +8,6 @@ the first page: a killed bank is written again from the start, in the same batch
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,11 +105,6 @@ def write_bank(seed: Seed, path: Path, size: int, random_seed: int, engine: Engi
         open_ = refused
     write_atomic(path, "".join(sentence.line() + "\n" for sentence in done))
     return Bank(tuple(sentence for sentence in done if not sentence.refused))
-
-
-def refusals(path: Path) -> dict[str, int]:
-    """{reason: how often} of the sentences that were refused."""
-    return dict(Counter(sentence.refused for sentence in read_jsonl(path, BankSentence) if sentence.refused))
 
 
 def _places(seed: Seed, size: int) -> Iterator[tuple[BankKind, tuple[str, ...], int]]:

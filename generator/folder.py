@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -66,7 +66,10 @@ def check_pages(folder: Path, manifest: Manifest) -> None:
     """Raises `DataError` when pages.jsonl is not what the manifest was written for; a broken line is named first."""
     path = folder / "pages.jsonl"
     if not path.exists() or file_digest(path) != manifest.pages_sha256:
-        read_jsonl(path, Page)
+        read_jsonl(path, Page, remedy=remedy(folder))
+        broken = _broken(path, Page)
+        if broken:
+            raise DataError(f"{path}, line {broken[0]}: its end is missing. {remedy(folder)}")
         raise DataError(f"{path} was changed after the corpus was finished (its hash is not that of manifest.json). "
                         f"Restore it, or delete {folder} and run: rostok corpus build")
 
@@ -77,6 +80,27 @@ def training_pages(folder: Path) -> tuple[Sequence[Page], Sequence[Page]]:
     check_pages(folder, manifest)
     pages = read_jsonl(folder / "pages.jsonl", Page)
     return [page for page in pages if not page.held_out], [page for page in pages if page.held_out]
+
+
+def remedy(folder: Path) -> str:
+    """What to do about a line of a corpus that is not whole. Moving the file away would lose every page."""
+    return f"Run: {_command(folder)}, which keeps all whole lines and makes only what is missing."
+
+
+def left_out(folder: Path, broken: Mapping[str, int]) -> str:
+    """The sentence about lines that a reader passed over, {file: lines}."""
+    told = ", ".join(f"{number} of {name}" for name, number in broken.items())
+    # Of a finished corpus the build looks at the pages alone.
+    mended = "pages.jsonl" in broken or not (folder / "manifest.json").exists()
+    return (f"{folder.name}: lines that are not whole were left out, {told}."
+            + (f" Unless they are being written, run: {_command(folder)}" if mended else ""))
+
+
+def kept_lines(path: Path, kind: type[RecordT]) -> tuple[list[RecordT], int]:
+    """The records that `recover` would keep of a file, and how many lines it would drop. Nothing is written."""
+    found = [record for _, record in _records(path, kind)]
+    kept = [record for record in found if record is not None]
+    return kept, len(found) - len(kept)
 
 
 def recover(path: Path, kind: type[RecordT], tell: Callable[[str], None],
@@ -105,21 +129,30 @@ def recover(path: Path, kind: type[RecordT], tell: Callable[[str], None],
 
 
 def _broken(path: Path, kind: type[RecordT], wanted: Callable[[RecordT], bool] = lambda record: True) -> list[int]:
-    """Numbers of the lines that are no valid record; a last line without its end is broken whatever it holds."""
+    """Numbers of the lines that are no valid record, or not wanted."""
+    return [number for number, record in _records(path, kind) if record is None or not wanted(record)]
+
+
+def _records(path: Path, kind: type[RecordT]) -> Iterator[tuple[int, RecordT | None]]:
+    """Number and record of every line that is not blank, None for one that is no valid record; a last line without its end
+    is broken whatever it holds."""
     if not path.exists():
-        return []
-    found = []
+        return
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            whole = number < len(lines) and wanted(kind.model_validate_json(line))
+            record = kind.model_validate_json(line) if number < len(lines) else None
         except ValidationError:
-            whole = False
-        if not whole:
-            found.append(number)
-    return found
+            record = None
+        yield number, record
+
+
+def _command(folder: Path) -> str:
+    """The command that builds, and recovers, the corpus in this folder."""
+    run = folder.parent.parent if folder.parent.name == "corpora" else Path("RUN")
+    return f"rostok swarm train {run.parent}" if run.name == "school" else f"rostok corpus build {run}"
 
 
 def _another(folder: Path, found: Origin | Manifest, wanted: Origin) -> str:

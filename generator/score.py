@@ -76,7 +76,7 @@ def _equal(texts: Sequence[Text]) -> list[list[str]]:
 def _score(text: Text, pages: Sequence[str], size: int, reference: Frozen) -> Score:
     data = _bytes(pages)[: size or None]
     index, twins = Neighbours(), 0
-    grams: set[tuple[str, ...]] = set()
+    grams: set[int] = set()  # hashes: four words and their tuple take many times the memory
     total = 0
     for number, page in enumerate(pages):
         found = words(page)
@@ -84,7 +84,7 @@ def _score(text: Text, pages: Sequence[str], size: int, reference: Frozen) -> Sc
         twins += index.nearest(print_) is not None
         index.add(Place(text.name, number), print_)
         runs = list(zip(found, found[1:], found[2:], found[3:], strict=False))
-        grams.update(runs)
+        grams.update(map(hash, runs))
         total += len(runs)
     profiles = np.stack([read_page(page, reference).profile for page in pages])
     profiles = profiles[profiles.any(axis=1)]
@@ -99,9 +99,14 @@ def _bytes(pages: Sequence[str]) -> bytes:
     return "\n\n".join(pages).encode()
 
 
+def _range(parts: adpt.Adpt) -> str:
+    return "–" if parts.low is None or parts.high is None else f"{parts.low:.1f}–{parts.high:.1f}"
+
+
 def table(scores: Sequence[Score]) -> Table:
     """The figures for the terminal: one text a row."""
     from rich.table import Table
+    from rich.text import Text as Plain
 
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # fits 80 columns
     shown.add_column("text", overflow="fold")
@@ -111,7 +116,7 @@ def table(scores: Sequence[Score]) -> Table:
         parts = found.density
         pages = f"{found.measured:,}" if found.measured == found.pages else f"{found.measured:,}/{found.pages:,}"
         shown.add_row(
-            found.name, pages, f"{parts.adpt:.1f} ({parts.low:.1f}–{parts.high:.1f})", f"{parts.number:.1f}", f"{parts.gate:.2f}",
-            f"{parts.novelty:.2f}", f"{found.xz_ratio:.2f}", f"{found.distinct_4:.0%}", f"{found.near_duplicates:.1%}",
-            f"{found.vendi_pages:.1f}")
+            Plain(found.name), pages, f"{parts.adpt:.1f} ({_range(parts)})", f"{parts.number:.1f}",
+            f"{parts.gate:.2f}", f"{parts.novelty:.2f}", f"{found.xz_ratio:.2f}", f"{found.distinct_4:.0%}",
+            f"{found.near_duplicates:.1%}", f"{found.vendi_pages:.1f}")
     return shown

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rostok.errors import DataError
-from rostok.generator.bank import read_bank, refusals
+from rostok.generator.folder import kept_lines
 from rostok.generator.groups import coverage
 from rostok.generator.records import KINDS, BankSentence, Manifest, Origin, Page, PageSpec, Reject
-from rostok.records import Record, read_jsonl, read_record
+from rostok.records import Record, RecordT, read_record
 from rostok.seeds.record import Seed
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Stats(Record):
         characters: of all pages; `shortest`, `middle` and `longest` of one.
         steps: how often the pages tell the transition told least, and the one told most (None without the seed).
         tokens: sampled by the model for the pages that were accepted. seconds: of the last build; None before the end.
+        broken: {file: lines that are not whole}; they are left out of all other figures.
     """
 
     seed: str
@@ -47,6 +49,7 @@ class Stats(Record):
     bank_refused: dict[str, int]
     tokens: int
     seconds: float | None
+    broken: dict[str, int]
 
     @property
     def accept_rate(self) -> float:
@@ -56,12 +59,14 @@ class Stats(Record):
 
 
 def stats(folder: Path, seed: Seed | None = None) -> Stats:
-    """The figures of a corpus folder. Raises `DataError` when there is none, or a line is broken."""
-    origin, pages = _read(folder)
+    """The figures of a corpus folder, of its whole lines: it may be in the making, or damaged. Raises `DataError` when there
+    is none, or origin.json or manifest.json is broken."""
+    held = _read(folder)
+    origin, pages = held.origin, held.pages
     manifest = read_record(folder / "manifest.json", Manifest) if (folder / "manifest.json").exists() else None
     refused: dict[str, dict[str, int]] = {}
     for (kind, reason), number in Counter((reject.kind, reject.reason)
-                                          for reject in read_jsonl(folder / "rejects.jsonl", Reject)).most_common():
+                                          for reject in held.rejects).most_common():
         refused.setdefault(kind, {})[reason] = number
     lengths = sorted(len(page.text) for page in pages) or [0]
     accepted = Counter(page.kind for page in pages)
@@ -69,13 +74,13 @@ def stats(folder: Path, seed: Seed | None = None) -> Stats:
         seed=origin.seed, title=seed.title if seed else manifest.title if manifest else "", finished=manifest is not None,
         asked=origin.settings.pages, held_out=sum(page.held_out for page in pages),
         accepted={kind: accepted[kind] for kind in KINDS if accepted[kind]}, refused=refused,
-        replaced=max(0, len(read_jsonl(folder / "plan.jsonl", PageSpec)) - origin.settings.pages),
+        replaced=max(0, len(held.plan) - origin.settings.pages),
         forms=_counted(page.form for page in pages), registers=_counted(page.register_ for page in pages),
         characters=sum(lengths), shortest=lengths[0], middle=lengths[len(lengths) // 2], longest=lengths[-1],
         steps=coverage((page.path for page in pages if page.kind in ("composed", "dialogue")), seed) if seed else None,
-        bank=len(read_bank(folder / "bank.jsonl").sentences),
-        bank_refused=refusals(folder / "bank.jsonl"), tokens=sum(page.tokens for page in pages),
-        seconds=manifest.seconds if manifest else None)
+        bank=sum(not sentence.refused for sentence in held.bank),
+        bank_refused=_counted(sentence.refused for sentence in held.bank), tokens=sum(page.tokens for page in pages),
+        seconds=manifest.seconds if manifest else None, broken=held.broken)
 
 
 def table(rows: Iterable[Stats]) -> Table:
@@ -93,7 +98,7 @@ def table(rows: Iterable[Stats]) -> Table:
         for found in row.refused.values():
             reasons.update(found)
         shown.add_row(
-            Text(row.seed), f"{pages}" if row.finished else f"{pages} of {row.asked}",
+            Text(row.seed), f"{pages}" if row.finished and not row.broken else f"{pages} of {row.asked}",
             "\n".join(f"{kind} {number}" for kind, number in row.accepted.items()), f"{row.characters:,}",
             f"{row.accept_rate:.0%}",
             ", ".join(f"{reason} {number}" for reason, number in reasons.most_common(5)) or "–",
@@ -102,21 +107,24 @@ def table(rows: Iterable[Stats]) -> Table:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """In what two corpora of one seed differ: settings, plan, bank, and the pages of each kind. Empty when in nothing."""
-    (first, pages), (second, others) = _read(one), _read(other)
+    """In what two corpora of one seed differ: settings, plan, bank, the pages of each kind, and in lines that are not whole.
+    Empty when in nothing. Raises like `stats`."""
+    ours, theirs = _read(one), _read(other)
+    first, second = ours.origin, theirs.origin
     found = [f"{name}: {getattr(first, name)} | {getattr(second, name)}" for name in ("seed", "generator", "random_seed", "model")
              if getattr(first, name) != getattr(second, name)]
     a, b = first.settings.model_dump(), second.settings.model_dump()
     found += [f"corpus.{name}: {a[name]} | {b[name]}" for name in a if a[name] != b[name]]
-    plans = [{spec.number: spec.line() for spec in read_jsonl(folder / "plan.jsonl", PageSpec)} for folder in (one, other)]
+    plans = [{spec.number: spec.line() for spec in held.plan} for held in (ours, theirs)]
     found += _compared("plan lines", *plans)
-    banks = [{(line.kind, line.about, line.place, line.attempt): line.text
-              for line in read_jsonl(folder / "bank.jsonl", BankSentence)} for folder in (one, other)]
+    banks = [{(line.kind, line.about, line.place, line.attempt): line.text for line in held.bank} for held in (ours, theirs)]
     found += _compared("bank sentences", *banks)
     for kind in KINDS:
-        texts = [{page.spec: page.text for page in of if page.kind == kind} for of in (pages, others)]
+        texts = [{page.spec: page.text for page in held.pages if page.kind == kind} for held in (ours, theirs)]
         found += _compared(f"{kind} pages", *texts)
-    return found
+    # Told even where both have as many: what was left out was not compared.
+    return found + [f"lines of {name} that are not whole, left out: {ours.broken.get(name, 0)} | {theirs.broken.get(name, 0)}"
+                    for name in {**ours.broken, **theirs.broken}]
 
 
 def _compared(what: str, one: Mapping[Any, str], other: Mapping[Any, str]) -> list[str]:
@@ -128,10 +136,31 @@ def _compared(what: str, one: Mapping[Any, str], other: Mapping[Any, str]) -> li
             f"{len(other) - len(common)} only in the second"]
 
 
-def _read(folder: Path) -> tuple[Origin, list[Page]]:
+@dataclass(frozen=True)
+class _Held:
+    """What a corpus folder holds in whole lines; `broken` counts the others of each file."""
+
+    origin: Origin
+    plan: list[PageSpec]
+    bank: list[BankSentence]
+    pages: list[Page]
+    rejects: list[Reject]
+    broken: dict[str, int]
+
+
+def _read(folder: Path) -> _Held:
     if not (folder / "origin.json").exists():
         raise DataError(f"there is no corpus in {folder}. Run: rostok corpus build")
-    return read_record(folder / "origin.json", Origin), read_jsonl(folder / "pages.jsonl", Page)
+    broken: dict[str, int] = {}
+
+    def lines(name: str, kind: type[RecordT]) -> list[RecordT]:
+        kept, others = kept_lines(folder / name, kind)
+        if others:
+            broken[name] = others
+        return kept
+
+    return _Held(read_record(folder / "origin.json", Origin), lines("plan.jsonl", PageSpec), lines("bank.jsonl", BankSentence),
+                 lines("pages.jsonl", Page), lines("rejects.jsonl", Reject), broken)
 
 
 def _counted(names: Iterable[str]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from rostok.errors import DataError
 
 _SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)]*\s+")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can name half of a pair; no file can hold it
 _FIELDS = ("text", "content")                        # of a line of JSONL that is a text
 _CONVERSATIONS = ("turns", "messages", "conversations")  # … or a list of turns, with one of the fields above or "value"
 
@@ -29,7 +31,8 @@ def read_texts(paths: Sequence[Path]) -> list[Text]:
     """The texts of files and folders; a run's folder gives one text per corpus.
 
     Raises:
-        DataError: nothing is there, it holds no text, is not UTF-8, or a line other than a last, half-written one is broken.
+        DataError: nothing is there, it cannot be read, is no regular file, holds no text, is not UTF-8, or a line other than
+            a last, half-written one is broken.
     """
     return [text for path in paths for text in _read(path)]
 
@@ -48,6 +51,14 @@ def cut_pages(text: str, characters: int = 550) -> list[str]:
 
 
 def _read(path: Path) -> list[Text]:
+    try:
+        return _found(path)
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}. Check the path and its "
+                        "rights.") from None
+
+
+def _found(path: Path) -> list[Text]:
     if not path.exists():
         raise DataError(f"there is no file or folder {path}. Check the path.")
     if not path.is_dir():
@@ -61,6 +72,8 @@ def _read(path: Path) -> list[Text]:
 
 
 def _file(path: Path, name: str) -> Text:
+    if not path.is_file():  # a pipe that nobody writes to would be waited for, and some devices never end
+        raise DataError(f"{path} is no regular file. Write the text to a file first.")
     data = path.read_bytes()
     dropped = 0
     if path.suffix == ".jsonl":
@@ -75,7 +88,7 @@ def _file(path: Path, name: str) -> Text:
     pages = [page for page in (_lines(path, content) if path.suffix == ".jsonl" else cut_pages(content)) if page.strip()]
     if not pages:
         raise DataError(f"{path} holds no text.")
-    return Text(name, tuple(pages), dropped)
+    return Text(os.fsencode(name).decode(errors="replace"), tuple(pages), dropped)  # a name need not be UTF-8
 
 
 def _lines(path: Path, content: str) -> list[str]:
@@ -87,8 +100,15 @@ def _lines(path: Path, content: str) -> list[str]:
             page = _page(json.loads(line))
         except ValueError:
             raise DataError(f"{path}, line {number}: no JSON. Mend or remove that line.") from None
+        except RecursionError:
+            raise DataError(f"{path}, line {number}: brackets within brackets, too deep to be read. Mend or remove that "
+                            "line.") from None
         if page is None:
             raise DataError(f"{path}, line {number}: no field {', '.join((*_FIELDS, *_CONVERSATIONS))} with a text in it.")
+        half = _SURROGATE.search(page)
+        if half:
+            raise DataError(f"{path}, line {number}: \\u{ord(half.group()):04x} is half of a character. Mend or remove that "
+                            "line.")
         pages.append(page)
     return pages
 
@@ -114,4 +134,6 @@ def _is_json(data: bytes) -> bool:
         json.loads(data)
     except ValueError:
         return False
+    except RecursionError:  # whole or not, it is refused with its number
+        return True
     return True

@@ -11,7 +11,6 @@ import pytest
 from rostok.cli import run_command
 from rostok.config import Settings, resolve
 from rostok.generator import corpus
-from rostok.generator.records import PageSpec
 from rostok.runs import Run
 from rostok.seeds.library import Library
 
@@ -70,10 +69,19 @@ def test_a_plan_is_shown_as_a_tree_and_nothing_is_written(run: Path, capsys) -> 
     assert one in shown and two in shown and "40 pages" in shown and "paths along" not in shown
     shown = said(capsys, "corpus", "plan", run, one[:7], "--pages", 1000)
     assert "1000 pages" in shown and two not in shown and "pairs: 66" in shown and "triples: " in shown and "├" in shown
-    lines = said(capsys, "corpus", "plan", run, one, "--json").splitlines()
-    assert [PageSpec.model_validate_json(line) for line in lines] == [
-        PageSpec.model_validate_json(line) for line in (run / "corpora" / one / "plan.jsonl").read_text().splitlines()]
     assert sorted(run.rglob("*")) == before
+
+
+def test_plan_lines_name_their_seed(run: Path, capsys) -> None:
+    """Prevents: the plans of several seeds in one stream, in which nobody can tell whose line is whose."""
+    seeds = ids(run)
+    every = [json.loads(line) for line in said(capsys, "corpus", "plan", run, "--json").splitlines()]
+    assert [line["seed"] for line in every] == [seeds[0]] * 40 + [seeds[1]] * 40
+    one = [json.loads(line) for line in said(capsys, "corpus", "plan", run, seeds[1], "--json").splitlines()]
+    assert one == every[40:]
+    planned = [json.loads(line) for line in (run / "corpora" / seeds[1] / "plan.jsonl").read_text().splitlines()]
+    assert [{"seed": seeds[1], **line} for line in planned[:40]] == one
+    assert "the id of its seed" in " ".join(said(capsys, "corpus", "plan", "--help").replace("│", " ").split())
 
 
 def test_pages_are_shown_with_where_they_come_from(run: Path, capsys) -> None:
@@ -99,6 +107,50 @@ def test_figures_are_those_of_the_files(run: Path, capsys) -> None:
     pages.write_text("".join(pages.read_text().splitlines(keepends=True)[:30]))
     shown = said(capsys, "corpus", "stats", run)
     assert "30 of 40" in " ".join(shown.split()) and one in shown
+
+
+def test_damaged_corpora_are_looked_at_and_left_alone(run: Path, tmp_path: Path, capsys) -> None:
+    """Prevents: one cut line or flipped bit that hides the figures of all corpora, is passed over in silence, or is told with
+    advice that loses every page."""
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    one, two = ids(run)
+    cut, flipped = run / "corpora" / one / "pages.jsonl", run / "corpora" / two / "pages.jsonl"
+    cut.write_bytes(cut.read_bytes()[:-30])
+    lines = flipped.read_bytes().splitlines(keepends=True)
+    lines[4] = lines[4].replace(b'"text":"', b'"text":"\xff', 1)
+    flipped.write_bytes(b"".join(lines))
+    before = cut.read_bytes(), flipped.read_bytes()
+    rows = [json.loads(line) for line in said(capsys, "corpus", "stats", run, "--json").splitlines()]
+    assert [sum(row["accepted"].values()) for row in rows] == [39, 39]
+    assert [row["broken"] for row in rows] == [{"pages.jsonl": 1}] * 2
+    shown = said(capsys, "corpus", "stats", run)
+    for seed in (one, two):
+        assert f"{seed}: lines that are not whole were left out, 1 of pages.jsonl." in shown
+    assert shown.count("39 of 40") == 2 and shown.count(f"run: rostok corpus build {run}") == 2
+    shown = said(capsys, "corpus", "diff", run, other)
+    assert f"{one}: lines of pages.jsonl that are not whole, left out: 1 | 0" in shown and "1 only in the second" in shown
+    assert run_command(["corpus", "show", str(run), one]) == 0
+    assert "1 of pages.jsonl" in capsys.readouterr().err
+    for seed in (one, two):
+        refused = told(capsys, "corpus", "export", run, tmp_path / "pages.jsonl", seed)
+        assert f"Run: rostok corpus build {run}, which keeps all whole lines" in refused and "away" not in refused
+    assert before == (cut.read_bytes(), flipped.read_bytes())
+    build(run, resolve(options={"corpus": BY_CODE}))
+    rows = [json.loads(line) for line in said(capsys, "corpus", "stats", run, "--json").splitlines()]
+    assert [(sum(row["accepted"].values()), row["broken"]) for row in rows] == [(40, {})] * 2
+
+
+def test_what_a_build_does_not_mend_is_told_without_it(run: Path, capsys) -> None:
+    """Prevents: advice to build a finished corpus again for a refused page, which the build never looks at."""
+    one, two = ids(run)
+    for seed in (one, two):
+        with (run / "corpora" / seed / "rejects.jsonl").open("ab") as file:
+            file.write(b'{"spec":3,"kin')
+    (run / "corpora" / two / "manifest.json").unlink()
+    shown = said(capsys, "corpus", "stats", run)
+    assert f"{one}: lines that are not whole were left out, 1 of rejects.jsonl.\n" in shown
+    assert f"1 of rejects.jsonl. Unless they are being written, run: rostok corpus build {run}\n" in shown
 
 
 def test_runs_are_compared(run: Path, tmp_path: Path, capsys) -> None:

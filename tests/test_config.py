@@ -146,3 +146,12 @@ def test_a_broken_assignment_is_told(assignment: str) -> None:
     """Prevents: `--set` without a value that sets nothing."""
     with pytest.raises(ConfigError, match="--set"):
         resolve(assignments=[assignment])
+
+
+def test_no_similarity_is_promised_that_the_index_misses() -> None:
+    """Prevents: corpus.near_duplicate=0.3 that lets three of four such pairs pass, and says nothing."""
+    found = 1 - (1 - 0.6**4) ** 32  # of the pairs that are just too near, by 32 bands of 4 rows
+    assert found > 0.98
+    assert resolve(assignments=["corpus.near_duplicate=0.6"]).corpus.near_duplicate == 0.6
+    with pytest.raises(ConfigError, match=r"setting 'corpus.near_duplicate'.* 0\.6 \(given: 0\.59\)"):
+        resolve(assignments=["corpus.near_duplicate=0.59"])

@@ -94,6 +94,19 @@ def test_no_line_that_is_not_a_record_passes(tmp_path: Path, line: str) -> None:
         next(records)
 
 
+def test_a_damaged_byte_is_an_error_of_its_line(tmp_path: Path) -> None:
+    """Prevents: one flipped bit that is told as a bug of Rostok, because the whole file was decoded before any line."""
+    path = tmp_path / "notes.jsonl"
+    path.write_bytes(b'{"text":"a"}\n{"text":"b\xff"}\n')
+    records = iter_jsonl(path, Note, remedy="Ask the keeper.")
+    assert next(records) == Note(text="a")
+    with pytest.raises(DataError, match=r"notes\.jsonl, line 2: .*\. Ask the keeper\.$"):
+        next(records)
+    (tmp_path / "one.json").write_bytes(b'{"text":"\xff"}')
+    with pytest.raises(DataError, match=r"one\.json: .*Mend it"):
+        read_record(tmp_path / "one.json", Note)
+
+
 def test_advice_never_says_to_delete_the_run(tmp_path: Path) -> None:
     """Prevents: a broken journal line whose message tells a person to throw the whole run away."""
     path = tmp_path / "journal.jsonl"

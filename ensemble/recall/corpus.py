@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from rostok.generator.folder import remedy
 from rostok.generator.records import Manifest, Page
 from rostok.records import iter_jsonl, read_record
 from rostok.runs import Run
@@ -21,7 +22,8 @@ def manifests(run: Run, seeds: Sequence[Seed]) -> dict[str, Manifest]:
 
 def pages(run: Run, seed: str, *, held_out: bool) -> list[Page]:
     """The pages of one corpus about its seed (no replay), those held out or those trained on."""
-    return [page for page in iter_jsonl(run.corpora / seed / "pages.jsonl", Page)
+    folder = run.corpora / seed
+    return [page for page in iter_jsonl(folder / "pages.jsonl", Page, remedy=remedy(folder))
             if page.held_out == held_out and page.kind != "replay"]
 
 

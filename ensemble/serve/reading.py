@@ -19,6 +19,7 @@ from rostok.ensemble.serve.refusal import Refusal, bad
 from rostok.ensemble.serve.words import Words, read
 from rostok.ensemble.shell.export import jsonl, markdown
 from rostok.ensemble.shell.wording import Wording
+from rostok.generator.folder import remedy
 from rostok.generator.records import Page
 from rostok.records import iter_jsonl
 from rostok.seeds.record import Seed
@@ -98,7 +99,7 @@ class Reading:
 
     def _pages(self, seed: str, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
         path = self.desk.run.corpora / seed / "pages.jsonl"
-        pages = [page for page in iter_jsonl(path, Page) if page.kind != "replay"] if path.is_file() else []
+        pages = [page for page in iter_jsonl(path, Page, remedy=remedy(path.parent)) if page.kind != "replay"]
         return len(pages), [
             {"spec": page.spec, "kind": page.kind, "author": page.author, "register": page.register_, "text": page.text,
              "turns": [turn.model_dump() for turn in page.turns], "held_out": page.held_out}

@@ -36,9 +36,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
 @corpus_app.command("plan", epilog="Example: rostok corpus plan runs/demo s-d69b --pages 1000")
 def plan_(ctx: typer.Context, run: RunFolder, seed: AnySeed = None, pages: Pages = None, config: ConfigFile = None,
-          examples: Annotated[int, typer.Option(min=0, help="Plan lines shown of every branch.")] = 3, json_: Json = False,
+          examples: Annotated[int, typer.Option(min=0, help="Plan lines shown of every branch.")] = 3,
+          json_: Annotated[bool, typer.Option("--json", help="Print the plan's lines as JSON instead, each with the id of its "
+                                              "seed.")] = False,
           assignments: Assignments = None) -> None:
     """Show as a tree which pages a corpus would have. Nothing is written."""
+    import json
+
     from rostok.config import resolve
     from rostok.generator.plan import plan
     from rostok.generator.tree import tree
@@ -49,7 +53,9 @@ def plan_(ctx: typer.Context, run: RunFolder, seed: AnySeed = None, pages: Pages
     for found in _seeds(opened, seed):
         specs = plan(found, settings.corpus, settings.random_seed)
         if json_:
-            typer.echo("\n".join(spec.line() for spec in specs))
+            named = found.id
+            lines = ({"seed": named, **spec.model_dump(mode="json")} for spec in specs)
+            typer.echo("\n".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines))
         else:
             open_console().print(tree(found, specs, examples=examples, whole=seed is not None))
 
@@ -76,14 +82,22 @@ def show(ctx: typer.Context, run: RunFolder, seed: SeedName,
          rejected: Annotated[bool, typer.Option("--rejected", help="Refused pages, with the reason.")] = False,
          json_: Json = False) -> None:
     """Pages to read, with where they come from; also of a corpus that is still being written."""
+    from rostok.generator.folder import kept_lines, left_out
     from rostok.generator.records import KINDS, Page, Reject
-    from rostok.report.sources import whole_lines
 
     if kind is not None and kind not in KINDS:
         raise DataError(f"there is no kind '{kind}' of pages. Known: {', '.join(KINDS)}.")
     folder = _folder(_opened(ctx, run), seed)
-    lines: list[Page | Reject] = list(whole_lines(folder / "rejects.jsonl", Reject) if rejected
-                                      else whole_lines(folder / "pages.jsonl", Page))
+    name = "rejects.jsonl" if rejected else "pages.jsonl"
+    lines: list[Page | Reject] = []
+    if rejected:
+        rejects, broken = kept_lines(folder / name, Reject)
+        lines.extend(rejects)
+    else:
+        pages, broken = kept_lines(folder / name, Page)
+        lines.extend(pages)
+    if broken:
+        typer.echo(left_out(folder, {name: broken}), err=True)
     found = [line for line in lines if kind in (None, line.kind) and page in (None, line.spec)]
     if not found:
         what = f"page {page}" if page is not None else f"{kind or ''} page".strip()
@@ -102,17 +116,25 @@ def show(ctx: typer.Context, run: RunFolder, seed: SeedName,
 @corpus_app.command("stats", epilog="Example: rostok corpus stats runs/demo")
 def stats(ctx: typer.Context, run: RunFolder, seed: AnySeed = None, json_: Json = False) -> None:
     """How many pages of which kind, what was refused and why, and how evenly the seed's steps are told."""
+    from rich.text import Text
+
+    from rostok.generator.folder import left_out
     from rostok.generator.stats import stats as figures
     from rostok.generator.stats import table
 
     opened = _opened(ctx, run)
     known = {found.id: found for found in _seeds(opened, None)}
-    rows = [figures(folder, known.get(folder.name)) for folder in _folders(opened, seed)]
+    folders = _folders(opened, seed)
+    rows = [figures(folder, known.get(folder.name)) for folder in folders]
     if json_:
         for row in rows:
             typer.echo(row.line())
     else:
-        open_console().print(table(rows))
+        console = open_console()
+        console.print(table(rows))
+        for folder, row in zip(folders, rows, strict=True):
+            if row.broken:
+                console.print(Text(left_out(folder, row.broken)), soft_wrap=True)  # so that its command can be copied
 
 
 @corpus_app.command("diff", epilog="Example: rostok corpus diff runs/demo runs/again")

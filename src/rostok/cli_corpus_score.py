@@ -29,13 +29,15 @@ def score(files: Texts,
 
         typer.echo(json.dumps([item.model_dump(mode="json") for item in found], ensure_ascii=False, indent=1))
         return
+    from rich.text import Text
+
     console = open_console()
     for item in found:
         if item.dropped:
-            console.print(f"{item.name}: the last line was cut off; {item.dropped} bytes of it were left out.")
+            console.print(Text(f"{item.name}: the last line was cut off; {item.dropped} bytes of it were left out."))
         if item.density.known < _KNOWN:
-            console.print(f"{item.name}: only {item.density.known:.0%} of its words are known to the reference, which is "
-                          "English; ADPT says little about it.")
+            console.print(Text(f"{item.name}: only {item.density.known:.0%} of its words are known to the reference, which is "
+                               "English; ADPT says little about it."))
     console.print(scoring.table(found))
     console.print("ADPT: independent semantic fields active at once, per 1,000 tokens = fields × gate × new / 128 × 1,000. "
                   "docs/adpt.md explains every column.", style="dim")

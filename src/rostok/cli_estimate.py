@@ -38,15 +38,15 @@ def estimate(ctx: typer.Context, run: OptionalRun = None, profile: Profile = Non
     settings = resolve(profile=profile, file=config, saved=saved, assignments=assignments or (),
                        options={"author": {"count": count}, "corpus": {"pages": pages}})
     prepare_process(settings)
-    pace = _pace(settings, machine, flops, memory, parameters)
+    pace = _pace(settings, run, machine, flops, memory, parameters)
     from rich.console import Console
 
-    from rostok.estimate.found import found_sizes
+    from rostok.estimate.found import found_sizes, lying
     from rostok.estimate.predict import books, predict
     from rostok.estimate.show import as_json, show
 
     if opened is not None:
-        pace = pace.model_copy(update={"sizes": found_sizes(opened, pace.sizes)})
+        pace = pace.model_copy(update={"sizes": found_sizes(opened, pace.sizes), "lying": lying(opened)})
     told, libraries = predict(settings, pace), books(settings, pace)
     if json_:
         import json
@@ -56,7 +56,8 @@ def estimate(ctx: typer.Context, run: OptionalRun = None, profile: Profile = Non
         show(told, libraries, pace, Console(highlight=False))
 
 
-def _pace(settings: Settings, machine: str | None, flops: float | None, memory: float | None, parameters: float | None) -> Pace:
+def _pace(settings: Settings, run: Path | None, machine: str | None, flops: float | None, memory: float | None,
+          parameters: float | None) -> Pace:
     """Measured here, or reckoned when a machine that is not at hand was named."""
     if machine is None and flops is None:
         given = [name for name, value in (("--memory", memory), ("--parameters", parameters)) if value is not None]
@@ -69,7 +70,7 @@ def _pace(settings: Settings, machine: str | None, flops: float | None, memory: 
         from rostok.progress import Watch
 
         with Watch(Console(highlight=False, stderr=True)) as watch:
-            return measure(settings, watch)
+            return measure(settings, watch, run)
     from rostok.estimate.reckon import any_machine, find_machine, reckon, shape_of
     from rostok.estimate.shape import shape_of_base
 

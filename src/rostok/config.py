@@ -84,7 +84,8 @@ class CorpusSettings(Record):
     bank: int = Field(1, ge=0, le=20, description="sentences of each kind that the model writes beforehand per node and step")
     held_out: float = Field(0.08, gt=0, lt=0.5, description="share of pages that no expert is trained on")
     tries: int = Field(4, ge=1, le=20, description="fresh samples for one page before its plan line is given up")
-    near_duplicate: float = Field(0.8, gt=0, le=1, description="Jaccard similarity on word 5-grams that is too near")
+    near_duplicate: float = Field(0.8, ge=0.6, le=1, description=(
+        "Jaccard similarity on word 5-grams that is too near; not below 0.6, where the index begins to miss pairs"))
 
 
 class SchoolSettings(Record):

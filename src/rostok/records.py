@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rostok.errors import DataError, writing
 
 RecordT = TypeVar("RecordT", bound="Record")
+_REMEDY = "Mend or remove that line, or move the file away and run the stage that makes it again."
 
 
 class Record(BaseModel):
@@ -122,36 +123,36 @@ def recover_jsonl(path: Path) -> int:
     return len(data) - whole
 
 
-def iter_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
+def iter_jsonl(path: Path, kind: type[RecordT], *, remedy: str = _REMEDY) -> Iterator[RecordT]:
     """Read records line by line.
 
+    Args:
+        remedy: the sentence that says what to do about a broken line.
+
     Raises:
-        DataError: a line is not a valid `kind`; the message names file, line, field and reason.
+        DataError: a line is not a valid `kind`, or not UTF-8; the message names file, line, field and reason.
     """
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:  # pydantic decodes, so that a damaged byte is an error of its line
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
                 yield kind.model_validate_json(line)
             except ValidationError as error:
-                raise DataError(
-                    f"{path}, line {number}: {problems(error)}. Mend or remove that line, "
-                    "or move the file away and run the stage that makes it again."
-                ) from None
+                raise DataError(f"{path}, line {number}: {problems(error)}. {remedy}") from None
 
 
-def read_jsonl(path: Path, kind: type[RecordT]) -> list[RecordT]:
+def read_jsonl(path: Path, kind: type[RecordT], *, remedy: str = _REMEDY) -> list[RecordT]:
     """All records of a file, an empty list when there is none. Raises like `iter_jsonl`."""
-    return list(iter_jsonl(path, kind))
+    return list(iter_jsonl(path, kind, remedy=remedy))
 
 
 def read_record(path: Path, kind: type[RecordT]) -> RecordT:
     """One record from a JSON file. Raises `DataError` when it is missing or not valid."""
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path} is missing. Run the stage that makes it first.") from None
     except ValidationError as error:

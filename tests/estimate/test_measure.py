@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rostok.config import resolve
@@ -11,6 +13,7 @@ from rostok.engines.protocol import Engine, Message, Request, Sampling
 from rostok.estimate.example import example
 from rostok.estimate.recorder import Enough, Recorder
 from rostok.estimate.writing import corpus_pace
+from rostok.generator.frozen import frozen
 from rostok.generator.records import Manifest
 from rostok.records import read_record
 from rostok.seeds.lint import placeholders
@@ -59,8 +62,23 @@ def test_a_corpus_is_taken_apart(engine: Engine, tmp_path: Path) -> None:
     manifest = read_record(tmp_path / "manifest.json", Manifest)
     assert manifest.pages == 20
     assert pace.by_model == pytest.approx(manifest.by_kind["replay"] / 20)
-    assert pace.bank_s == 0
+    assert 0 < pace.bank_s < 1  # the plan
     assert sum(pace.lengths) == manifest.sampled_tokens
     assert engine_pace.open_s == 1.5
     assert engine_pace.rate() > 0
     assert 0 < pace.page_s < 1
+
+
+def test_what_is_loaded_once_is_not_told_by_the_page(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: the seconds of an import or a file divided by forty pages, and multiplied by every page of a large library."""
+    load = np.load
+
+    def slowly(*given: object, **named: object) -> object:
+        time.sleep(4)
+        return load(*given, **named)  # type: ignore[arg-type]
+
+    frozen.cache_clear()
+    monkeypatch.setattr(np, "load", slowly)
+    _, pace = corpus_pace(engine, example(8), resolve(options=SMALL), tmp_path, "0" * 64, pages=20, opened_s=1.5)
+    assert pace.page_s < 4 / 20
+    assert pace.bank_s < 1

@@ -32,7 +32,20 @@ def test_what_does_not_fit_is_told(pace: Pace) -> None:
     tight = pace.model_copy(update={"room_mib": 1_000.0, "room_bytes": 1e9})
     memory, disk = warnings(told, tight)
     assert "of memory are needed, 1,000 MiB are there" in memory
-    assert "of disk are needed, 954 MiB are free" in disk
+    assert "of disk are needed, 954 MiB are free here." in disk
     printed = as_json(told, books(settings, pace), tight)
     assert printed["warnings"] == [memory, disk]
     assert printed["seconds_low"] == printed["seconds_high"] == printed["seconds"]
+
+
+def test_what_a_run_holds_is_not_needed_again(pace: Pace) -> None:
+    """Prevents: a run that is nearly done and told not to fit; a stage that took more than it should and hides another's need."""
+    told = predict(sized(resolve(), 100, 500), pace)
+    needed = {stage.name: stage.disk_bytes for stage in told.stages}
+    tight = pace.model_copy(update={"room_bytes": needed["memory"] + 1e6})
+    assert len(warnings(told, tight)) == 1
+    begun = {stage: 0.0 if stage in ("memory", "report") else size for stage, size in needed.items()}
+    assert warnings(told, tight.model_copy(update={"lying": begun, "room_bytes": needed["memory"] + 2e6})) == ()
+    begun["author"] *= 100
+    (disk,) = warnings(told, tight.model_copy(update={"lying": begun, "room_bytes": needed["memory"]}))
+    assert f"{amount(needed['memory'] + 1e6)} more of disk are needed" in disk and "free where the run lies." in disk

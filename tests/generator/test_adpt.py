@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rostok.errors import DataError
-from rostok.generator.adpt import WINDOW, Adpt, measure
+from rostok.generator import adpt
+from rostok.generator.adpt import WINDOW, Adpt, measure, windows
 from rostok.generator.frozen import frozen, tokenize
 from rostok.generator.texts import cut_pages
 
@@ -31,6 +34,7 @@ def content(text: str) -> list[str]:
 
 def assert_lower(control: Adpt, text: Adpt) -> None:
     """The control's interval lies below the text's."""
+    assert control.high is not None and text.low is not None
     assert control.high < text.low, f"{control} is not below {text}"
 
 
@@ -86,7 +90,7 @@ def test_human_prose_scores_above_a_salad_of_its_own_words(prose: list[str]) -> 
     salad = measure([" ".join(words[start : start + 100]) for start in range(0, len(words), 100)])
     text = measure(prose)
     assert_lower(salad, text)
-    assert text.low > 0
+    assert text.low is not None and text.low > 0
 
 
 def test_a_loop_scores_next_to_nothing(prose: list[str]) -> None:
@@ -104,12 +108,40 @@ def test_the_order_of_pages_does_not_matter(prose: list[str]) -> None:
     assert one.adpt == pytest.approx(other.adpt, rel=0.03)  # whose run of four words was the first has moved
 
 
+def test_novelty_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a large text whose pairs of fields fill the memory, or count anew in every block."""
+    cut = windows([*sample("persuasion"), *sample("persuasion")[:9], "Zzqx."], frozen())
+    whole = adpt.novelty(cut)
+    monkeypatch.setattr(adpt, "_BLOCK", 7)
+    np.testing.assert_allclose(adpt.novelty(cut), whole, rtol=1e-12)
+    # By the definition, for one window.
+    held = [{tuple(sorted(pair)) for pair in combinations(row[row >= 0].tolist(), 2)} for row in cut.active]
+    strength = dict(zip(cut.active[3].tolist(), cut.strength[3].tolist(), strict=True))
+    weights = {pair: strength[pair[0]] * strength[pair[1]] for pair in held[3]}
+    counts = {pair: sum(pair in other for other in held) for pair in held[3]}
+    worth = sum(weights[pair] * sum(1 / k for k in range(1, count + 1)) / count for pair, count in counts.items())
+    assert whole[3] == pytest.approx(worth / sum(weights.values()), rel=1e-5)
+
+
 def test_the_interval_holds_the_figure_and_narrows_with_pages() -> None:
     """Prevents: an interval around something else, or one that no amount of text can narrow."""
     few, many = measure(sample("persuasion")[:10]), measure(sample("persuasion"))
+    widths = []
     for found in (few, many):
+        assert found.low is not None and found.high is not None
         assert found.low < found.adpt < found.high
-    assert (many.high - many.low) / many.adpt < (few.high - few.low) / few.adpt
+        widths.append((found.high - found.low) / found.adpt)
+    assert widths[1] < widths[0]
+
+
+def test_one_page_has_no_interval() -> None:
+    """Prevents: a 95% interval of width zero around the figure of a single page."""
+    (page, other), whole = sample("persuasion")[:2], " ".join(sample("persuasion"))
+    for pages in ([page], [whole], ["", page, ""], [], ["", ""]):
+        found = measure(pages)
+        assert found.low is None and found.high is None
+        assert json.loads(found.line())["low"] is None
+    assert measure([page, other]).low is not None
 
 
 def test_long_pages_are_cut_into_windows() -> None:
@@ -124,7 +156,9 @@ def test_long_pages_are_cut_into_windows() -> None:
 def test_any_text_has_a_density(pages: list[str]) -> None:
     """Prevents: empty pages, emoji or control characters that end a night."""
     found = measure(pages)
-    assert 0 <= found.low <= found.high
+    assert (found.low is None) == (found.high is None)
+    if found.low is not None and found.high is not None:
+        assert 0 <= found.low <= found.high
     assert np.isfinite(found.adpt)
 
 

@@ -217,6 +217,9 @@ def test_a_changed_corpus_is_named_with_its_line(seed: Seed, tmp_path: Path) -> 
     path.write_text("\n".join([*lines[:4], lines[4][:50], *lines[5:]]) + "\n")
     with pytest.raises(DataError, match=r"pages.jsonl, line 5"):
         training_pages(tmp_path / "c")
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"line 40: its end is missing. Run: rostok corpus build RUN, which keeps"):
+        training_pages(tmp_path / "c")
     path.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(DataError, match="was changed after the corpus was finished"):
         training_pages(tmp_path / "c")
@@ -301,8 +304,11 @@ def test_kill_9_and_go_on(seed: Seed, small_engine: object, base_gguf: Path, tmp
             if pages.exists() and pages.read_bytes().count(b"\n") >= wait_for:
                 break
             time.sleep(0.005)
+        ended = child.poll()
         child.send_signal(signal.SIGKILL)
         child.wait()
+        assert ended is None, f"the child had ended before it was killed, with {ended}"
+        assert pages.exists() and pages.read_bytes().count(b"\n") >= wait_for
     whole = (folder / "pages.jsonl").read_bytes()
     whole = whole[: whole.rfind(b"\n") + 1]
     settings = CorpusSettings(pages=24, bank=0, shares=Shares(written=0.2, composed=0.4, dialogue=0.25, replay=0.15))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,30 @@ def test_texts_are_compared_at_equal_length() -> None:
     assert first.measured < first.pages and second.measured == second.pages
     first, second = score([text("persuasion"), short], whole=True)
     assert first.measured == first.pages
+
+
+def test_a_single_page_is_printed_without_an_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: a table that promises 95% about one page."""
+    page = text("persuasion").pages[0]
+    (tmp_path / "one.txt").write_text(page)
+    assert run_command(["corpus", "score", str(tmp_path / "one.txt")]) == 0
+    density = score([Text("one", (page,))])[0].density
+    assert f"{density.adpt:.1f} (–)" in capsys.readouterr().out
+    assert run_command(["corpus", "score", "--json", str(tmp_path / "one.txt")]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["density"]["high"] is None
+
+
+def test_a_name_is_printed_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: brackets or colons of a file's name that the table takes for its own, bytes in it that no terminal has."""
+    names = ["books[old].txt", ":bug:.txt", os.fsdecode(b"caf\xe9.txt")]
+    for name in names:
+        (tmp_path / name).write_text("Zzqx vvkw. " * 20)  # not English: told in a sentence with the name, too
+    assert run_command(["corpus", "score", *(str(tmp_path / name) for name in names)]) == 0
+    shown = capsys.readouterr().out
+    for name in ("books[old].txt", ":bug:.txt", "caf\ufffd.txt"):
+        assert f"{name}: only 0%" in shown and shown.count(name) == 2
+    assert run_command(["corpus", "score", "--json", str(tmp_path / names[-1])]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "caf\ufffd.txt"
 
 
 def test_the_command_prints_a_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,9 @@ def test_a_line_cut_in_the_middle_is_left_out_and_told(tmp_path: Path) -> None:
     ("a.jsonl", b'{"text":"A."}\n{"te\n{"text":"B."}\n', "line 2: no JSON"),
     ("a.jsonl", b'{"size":3}\n', "line 1: no field text"),
     ("a.jsonl", b'{"messages":[{"role":"user"}]}\n', "line 1: no field text"),
+    ("a.jsonl", b'"A."\n{"text":"A \\ud800 lamp."}\n', r"line 2: \\ud800 is half of a character"),
+    ("a.jsonl", b'"A."\n' + b"[" * 200_000 + b"]" * 200_000 + b"\n", "line 2: brackets within brackets"),
+    ("a.jsonl", b'"A."\n' + b"[" * 200_000, "line 2: brackets within brackets"),
 ])
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     """Prevents: a traceback, or a score of nothing."""
@@ -58,6 +62,32 @@ def test_a_folder_without_pages_and_a_missing_file_are_named(tmp_path: Path) -> 
         read_texts([tmp_path])
     with pytest.raises(DataError, match="no file or folder"):
         read_texts([tmp_path / "nothing"])
+
+
+def test_both_halves_of_a_character_are_one(tmp_path: Path) -> None:
+    """Prevents: an emoji that was written as JSON likes it, and is refused as half of one."""
+    (tmp_path / "a.jsonl").write_text('{"text":"A lamp \\ud83d\\udca1."}\n')
+    assert read_texts([tmp_path / "a.jsonl"])[0].pages == ("A lamp 💡.",)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """Prevents: a pipe that hangs the command, a device that fills the memory, a traceback for what cannot be opened."""
+    os.mkfifo(tmp_path / "pipe.txt")
+    for path in (tmp_path / "pipe.txt", Path("/dev/zero")):
+        with pytest.raises(DataError, match=f"{path} is no regular file"):
+            read_texts([path])
+    for path in (Path("/proc/self/mem"), tmp_path / ("a" * 300)):  # root may read whatever has no rights
+        with pytest.raises(DataError, match="cannot be read: .*Check the path"):
+            read_texts([path])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_rights_is_told(tmp_path: Path) -> None:
+    """Prevents: a traceback for a file of somebody else's."""
+    (tmp_path / "a.txt").write_text("A lamp.")
+    (tmp_path / "a.txt").chmod(0)
+    with pytest.raises(DataError, match="a.txt cannot be read: Permission denied"):
+        read_texts([tmp_path / "a.txt"])
 
 
 @given(st.text(max_size=2000))

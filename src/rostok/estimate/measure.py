@@ -7,7 +7,6 @@ is as in a run. Everything is written to a folder that is thrown away.
 from __future__ import annotations
 
 import gc
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from rostok.config import Settings
-from rostok.estimate.found import besides_pages, size
+from rostok.estimate.found import besides_pages, free_bytes, size
 from rostok.estimate.pace import Pace, Peaks, Sizes
 from rostok.machine import processor, total_memory, usable_cores
 from rostok.progress import Watch
@@ -29,8 +28,11 @@ _WORKER_MIB = 700       # of a worker before it holds the base: torch, transform
 _PARTS = 7
 
 
-def measure(settings: Settings, watch: Watch) -> Pace:
+def measure(settings: Settings, watch: Watch, place: Path | None = None) -> Pace:
     """The pace of this machine for these settings.
+
+    Args:
+        place: where the run lies, for the disk that is free there; without it the current folder.
 
     Raises:
         ModelError: a model is missing or does not fit.
@@ -105,7 +107,7 @@ def measure(settings: Settings, watch: Watch) -> Pace:
                     swarm=max(0.0, swarm_peak.mib + _WORKER_MIB - grown.pace.together * grown.adapter_mib),
                     memory=memory_peak.mib, remembered=_PAGE_MIB, report=memory_peak.mib),
         seconds=round(time.perf_counter() - began, 1), room_mib=total_memory() / 2**20,
-        room_bytes=float(shutil.disk_usage(Path.cwd()).free),
+        room_bytes=free_bytes(place or Path.cwd()),
         notes=(_drafts(base.name),))
 
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from rostok.records import Record
 
+StageName = Literal["author", "corpus", "swarm", "memory", "report"]
 TYPICAL = (150,) * 64  # lengths of a batch by which an engine's rate is told
 STRUCTURE = 1.1        # tokens of the probes of a seed's operations and contradictions, to those of its steps
 
@@ -48,7 +49,7 @@ class CorpusPace(Record):
     """Pages of one seed.
 
     Attributes:
-        bank_s: what is written of a seed before its first page.
+        bank_s: what is planned and written of a seed before its first page.
         by_model: share of the pages that the model writes.
         refused: share of the model's texts that the gates refuse.
         lengths: tokens of some of the model's texts.
@@ -134,7 +135,8 @@ class Pace(Record):
         notes: sentences about where figures come from.
         seconds: that the measuring took.
         spread: by how much a reckoned time may be shorter and longer, as factors; (1, 1) when measured.
-        room_mib, room_bytes: memory that there is, and disk that is free; 0 where nobody knows.
+        room_mib, room_bytes: memory that there is, and disk that is free where the run lies; 0 where nobody knows.
+        lying: bytes of each stage that the run holds already; empty where no run was named.
     """
 
     how: Literal["measured", "reckoned"]
@@ -152,6 +154,7 @@ class Pace(Record):
     spread: tuple[float, float] = (1.0, 1.0)
     room_mib: float = 0.0
     room_bytes: float = 0.0
+    lying: dict[StageName, float] = Field(default_factory=dict)
 
 
 def steps(lengths: Sequence[int], sequences: int) -> int:

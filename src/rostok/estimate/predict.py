@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import cycle, islice
-from typing import Literal
 
 from pydantic import Field
 
 from rostok.config import Settings
-from rostok.estimate.pace import Pace
+from rostok.estimate.pace import Pace, StageName
 from rostok.estimate.seeds import side_by_side
 from rostok.records import Record
 
-StageName = Literal["author", "corpus", "swarm", "memory", "report"]
 LIBRARIES = (1, 10, 100, 1000)  # books
 BOOK_PAGES = 500
 

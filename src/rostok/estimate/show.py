@@ -75,8 +75,11 @@ def warnings(estimate: Estimate, pace: Pace) -> tuple[str, ...]:
     if pace.room_mib and estimate.memory_mib > pace.room_mib:
         found.append(f"{amount(estimate.memory_mib * 2**20)} of memory are needed, {amount(pace.room_mib * 2**20)} are there: "
                      "lower models.sequences, models.context or training.together.")
-    if pace.room_bytes and estimate.disk_bytes > pace.room_bytes:
-        found.append(f"{amount(estimate.disk_bytes)} of disk are needed, {amount(pace.room_bytes)} are free here.")
+    # Stage by stage: more of one thing than was reckoned with leaves no room for another.
+    missing = sum(max(0.0, stage.disk_bytes - pace.lying.get(stage.name, 0.0)) for stage in estimate.stages)
+    if pace.room_bytes and missing > pace.room_bytes:
+        more, where = "more " if any(pace.lying.values()) else "", "where the run lies" if pace.lying else "here"
+        found.append(f"{amount(missing)} {more}of disk are needed, {amount(pace.room_bytes)} are free {where}.")
     return tuple(found)
 
 

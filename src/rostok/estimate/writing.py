@@ -17,6 +17,8 @@ from rostok.seeds.record import Seed
 _LATER = 0.85    # of the speed of a draft's beginning, over the whole draft: later the critic scores more than it reads
 _TEXTS, _REFUSED = 30, 0.19  # texts in the demo weigh so much: 65 of 345 were refused there, of a few pages here perhaps none
 _COMPARED = 32   # texts embedded to time one
+# With it a gate loads its classifier of languages, too.
+_NOT_ENGLISH = "Der Wärter kam am Abend herab und fand das Tor offen, obwohl er es selbst geschlossen hatte. " * 2
 _SCENE = "The keeper came down at dusk and found the gate open. He had closed it himself, and the rope lay wet. " * 2
 
 
@@ -55,19 +57,29 @@ def corpus_pace(engine: Engine, seed: Seed, settings: Settings, folder: Path, mo
                 opened_s: float) -> tuple[EnginePace, CorpusPace]:
     """Build a corpus of so many pages in `folder`, and take apart what its time went into.
 
+    What the gates load (0.3 s of a run) is loaded before, and the plan is told with the bank: counted by the page of a small
+    corpus, both would grow with every page of a large library.
+
     Args:
         opened_s: seconds that it took to open the engine.
     """
     from rostok.generator.corpus import build
-    from rostok.generator.gates import Shared
+    from rostok.generator.gates import GATES, Context, Shared
+    from rostok.generator.plan import plan
     from rostok.generator.records import Page, Reject
     from rostok.records import read_jsonl
 
     recorder = Recorder(engine)
     small = settings.corpus.model_copy(update={"pages": pages})
+    unused = Context(seed, small.page_characters, small.near_duplicate)
+    for gate in GATES:
+        gate(_NOT_ENGLISH, unused)
+    started = time.perf_counter()
+    plan(seed, small, settings.random_seed)
+    planned = time.perf_counter() - started
     started = time.perf_counter()
     build(seed, folder, small, settings.random_seed, recorder, model_sha256, shared=Shared([seed], small.near_duplicate))
-    total = time.perf_counter() - started
+    total = time.perf_counter() - started - planned
     made, refused = read_jsonl(folder / "pages.jsonl", Page), read_jsonl(folder / "rejects.jsonl", Reject)
     by_model = {page.kind for page in made if page.author == "model"}
     accepted = sum(page.kind in by_model for page in made)
@@ -81,7 +93,7 @@ def corpus_pace(engine: Engine, seed: Seed, settings: Settings, folder: Path, mo
     lengths = tuple(length for wave in of_pages for length in wave.lengths)
     waited = sum(wave.seconds for wave in recorder.waves)
     return fit(recorder.waves, settings.models.sequences, opened_s), CorpusPace(
-        bank_s=sum(wave.seconds for wave in waves), by_model=accepted / len(made),
+        bank_s=planned + sum(wave.seconds for wave in waves), by_model=accepted / len(made),
         refused=min(0.95, (rejected + _TEXTS * _REFUSED) / (accepted + rejected + _TEXTS)), lengths=lengths or (1,),
         page_s=max(0.0, total - waited) / len(made))
 

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import ValidationError
 
 from rostok.errors import DataError
+from rostok.generator import folder as corpora
 from rostok.generator.records import KINDS, Manifest, Page, Reject
 from rostok.records import Record, RecordT, problems, read_record
 from rostok.runs import Event, Run
@@ -75,19 +76,23 @@ def seed_map(run: Run) -> SeedMap | None:
 def accepted_examples(run: Run, finished: Mapping[str, Manifest]) -> dict[str, tuple[str, Page]]:
     """{kind: (seed, the first accepted page of that kind)} over the finished corpora."""
     wanted = [kind for kind in KINDS if any(manifest.by_kind.get(kind) for manifest in finished.values())]
-    files = ((seed, run.corpora / seed / "pages.jsonl") for seed in finished)
-    return _first_of_each(files, Page, lambda page: page.kind, wanted)
+    files = ((seed, whole_lines(run.corpora / seed / "pages.jsonl", Page, remedy=corpora.remedy(run.corpora / seed)))
+             for seed in finished)
+    return _first_of_each(files, lambda page: page.kind, wanted)
 
 
 def rejected_examples(run: Run, finished: Mapping[str, Manifest]) -> dict[str, tuple[str, Reject]]:
     """{reason: (seed, the first page that was refused for it)} over the finished corpora."""
     wanted = {reason for manifest in finished.values() for reason in manifest.rejected}
-    files = ((seed, run.corpora / seed / "rejects.jsonl") for seed in finished)
-    return _first_of_each(files, Reject, lambda reject: reject.reason, wanted)
+    files = ((seed, whole_lines(run.corpora / seed / "rejects.jsonl", Reject)) for seed in finished)
+    return _first_of_each(files, lambda reject: reject.reason, wanted)
 
 
-def whole_lines(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
+def whole_lines(path: Path, kind: type[RecordT], *, remedy: str = "Mend or remove that line.") -> Iterator[RecordT]:
     """The records of a JSONL file, without a last line that a writer (or a kill) has left without its line end.
+
+    Args:
+        remedy: the sentence that says what to do about a broken line.
 
     Raises:
         DataError: a whole line is not a valid `kind`.
@@ -103,21 +108,20 @@ def whole_lines(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
             try:
                 yield kind.model_validate_json(line)
             except ValidationError as error:
-                raise DataError(f"{path}, line {number}: {problems(error)}. Mend or remove that line.") from None
+                raise DataError(f"{path}, line {number}: {problems(error)}. {remedy}") from None
 
 
 def _first_of_each(
-    files: Iterable[tuple[str, Path]],
-    kind: type[RecordT],
+    files: Iterable[tuple[str, Iterable[RecordT]]],
     name: Callable[[RecordT], str],
     wanted: Iterable[str],
 ) -> dict[str, tuple[str, RecordT]]:
     """The first record of every wanted name; stops as soon as all are found (a night has 100,000 pages)."""
     missing, found = set(wanted), {}
-    for seed, path in files:
+    for seed, records in files:
         if not missing:
             break
-        for record in whole_lines(path, kind):
+        for record in records:
             if name(record) in missing:
                 missing.remove(name(record))
                 found[name(record)] = (seed, record)
