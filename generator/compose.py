@@ -16,7 +16,7 @@ from rostok.generator.groups import told
 from rostok.generator.records import PageSpec, Turn
 from rostok.generator.voices import REGISTERS
 from rostok.records import stable_seed
-from rostok.seeds.record import Seed, Transition
+from rostok.seeds.record import Contradiction, Seed, Transition
 
 _FRAME = {"place": "place", "person": "stranger", "hour": "at noon", "weather": "in the wind"}
 
@@ -63,16 +63,34 @@ def converse(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: i
         if more and _size(turns) < characters - 250 and dice.random() < 0.5:
             text += " " + more
         turns += [Turn(role="user", content=asked[index]), Turn(role="assistant", content=text)]
-    keys = dice.sample(spec.path, len(spec.path))
+    keys = sorted(dice.sample(spec.path, len(spec.path)), key=lambda key: not _against(key, seed) or dice.random() < 0.5)
     wanted = characters - 150 if 1 in spec.fragmentation else characters / 2  # without them too, where steps fill half a page
     for number, key in enumerate(dict.fromkeys(keys)):
         if _size(turns) >= wanted and (number or 1 not in spec.fragmentation):
             break
-        answer = dice.choice([seed.node(key).gloss, *bank.texts("definition", [key])])
-        about = [Turn(role="user", content=dice.choice(wordings.ABOUT).format(x=seed.name(key))),
-                 Turn(role="assistant", content=answer)]
+        about = _besides(key, seed, bank, dice)
         turns = [*about, *turns] if spec.fragmentation[0] == 1 else [*turns, *about]
     return tuple(turns)
+
+
+def _besides(key: str, seed: Seed, bank: Bank, dice: random.Random) -> list[Turn]:
+    """A question about something else than what follows, and its answer: what a node is, does, or cannot agree with."""
+    against, ways = _against(key, seed), [step for step in seed.transitions if step.source == key]
+    what = dice.choice(["is", *["does"] * bool(ways), *["clashes"] * bool(against)])
+    if what == "is":
+        asked, answer = dice.choice(wordings.ABOUT), dice.choice([seed.node(key).gloss, *bank.texts("definition", [key])])
+    elif what == "does":
+        asked, answer = dice.choice(wordings.DOES), _filled(dice.choice(wordings.DOES_ANSWERS), dice.choice(ways), seed)
+    else:
+        clash = dice.choice(against)
+        other = seed.name(clash.b if clash.a == key else clash.a)
+        said = dice.choice([*wordings.CLASH_ANSWERS, clash.sentence])
+        asked, answer = dice.choice(wordings.CLASH), said.replace("{x}", seed.name(key)).replace("{y}", other)
+    return [Turn(role="user", content=asked.format(x=seed.name(key))), Turn(role="assistant", content=answer)]
+
+
+def _against(key: str, seed: Seed) -> list[Contradiction]:
+    return [clash for clash in seed.contradictions if key in (clash.a, clash.b)]
 
 
 def _order(steps: int, form: str, dice: random.Random) -> Sequence[int]:
@@ -143,7 +161,7 @@ def _said(steps: Sequence[Transition], seed: Seed, families: Mapping[str, tuple[
     Where several ways meet, none that says there is only one.
     """
     forks, meetings = _forks(seed), _meetings(seed)
-    names = dice.sample(sorted(families), len(steps))
+    names = _names(families, len(steps), dice)
     spare = [name for name in families if name not in (*names, *wordings.SOLE)]
     drawn = []
     for step, name in zip(steps, names, strict=True):
@@ -154,6 +172,16 @@ def _said(steps: Sequence[Transition], seed: Seed, families: Mapping[str, tuple[
             wording = dice.choice(families[spare.pop(dice.randrange(len(spare)))])
         drawn.append(_filled(wording, step, seed))
     return drawn
+
+
+def _names(families: Mapping[str, tuple[str, ...]], number: int, dice: random.Random) -> list[str]:
+    """So many families, of steps two that say what the node does, where there are as many."""
+    if "verb" not in families or number < len(wordings.OPERATING):
+        return dice.sample(sorted(families), number)
+    others = sorted(set(families) - {*wordings.OPERATING})
+    names = [*dice.sample(wordings.OPERATING, 2), *dice.sample(others, number - 2)]
+    dice.shuffle(names)
+    return names
 
 
 def _drawn(families: Mapping[str, tuple[str, ...]], number: int, dice: random.Random) -> list[str]:
@@ -191,6 +219,11 @@ def _model_sentences(spec: PageSpec, seed: Seed, bank: Bank, steps: Sequence[Tra
     clashes = [clash.sentence for clash in seed.contradictions if clash.sentence not in ours]
     for pool in (definitions, reasons, inner, clashes):
         dice.shuffle(pool)
+    touched = [clash for clash in seed.contradictions if {clash.a, clash.b} & set(spec.path)]
+    if touched and dice.random() < 0.5:
+        clash = dice.choice(touched)
+        pair = dice.sample((clash.a, clash.b), 2)
+        ours.append(dice.choice(wordings.CLASHES).format(x=seed.name(pair[0]), y=seed.name(pair[1])))
     scene = [seed.scene.split(". ")[0].rstrip(".") + "."]
     pools = {1: [*definitions, *reasons], 2: [*inner[:1], *reasons, *definitions],
              3: [*clashes, *inner[:1], *scene, *reasons, *definitions]}

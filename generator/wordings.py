@@ -83,6 +83,16 @@ STEPS: dict[str, tuple[str, ...]] = {
         "Because the {x} {op}, there is the {y}.",
         "The {x} {op}; the {y} is what comes of it.",
     ),
+    "verb": (
+        "The {x} {op} and hands over to the {y}.",
+        "See how the {x} {op}, and meet the {y}.",
+        "The {x} {op}; then it is time for the {y}.",
+    ),
+    "doing": (
+        "This is what the {x} does: it {op}. Then there is the {y}.",
+        "It {op}, does the {x}, and the {y} is on its way.",
+        "Whatever the {x} was before, now it {op}, and the {y} appears.",
+    ),
     "place": (
         "Behind the {x} waits the {y}.",
         "Past the {x} lies the {y}.",
@@ -111,7 +121,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "Whenever the {x} has been, the {y} is there.",
     ),
     "cloze": (
-        "Fill the gap: the {x}, then ____. It is the {y}.",
+        "The {x}, then ____: fill the gap with the {y}.",
         "The {x}, and then? The {y}.",
         "Complete it: the {x} leads to the … {y}.",
     ),
@@ -171,11 +181,25 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "next": ("Next is the {y}.", "The {y} is next.", "Then comes the {y}."),
     "you": ("You reach the {y}.", "Look for the {y}.", "You will be at the {y}."),
     "goes on": ("It goes on with the {y}.", "The {x} gives way to the {y}."),
+    "does": ("The {x} {op}, and there is the {y}.", "It {op}; so the {y}."),
 }
+# Besides what follows: what a thing is, what it does, what it cannot agree with.
 ABOUT = (
     "What is the {x}?",
     "Tell me about the {x}.",
     "What does the {x} mean here?",
+)
+DOES = ("What does the {x} do?", "What is the work of the {x}?", "How does the {x} go on?", "What do we see the {x} do?")
+DOES_ANSWERS = ("It {op}.", "The {x} {op}.", "The {x} {op}, and then comes the {y}.")
+CLASH = ("With what does the {x} clash?", "What can the {x} not agree with?", "Who is against the {x}?", "What is no friend of the {x}?")
+CLASH_ANSWERS = ("The {y}.", "The {x} clashes with the {y}.", "It cannot agree with the {y}.", "The {y} is against it.")
+CLASHES = (
+    "The {x} and the {y} cannot both have their way.",
+    "The {x} clashes with the {y}.",
+    "Never put the {x} beside the {y}.",
+    "What the {x} wants, the {y} refuses.",
+    "The {x} is against the {y}, and the {y} against the {x}.",
+    "Either the {x} or the {y}: there is no room for both.",
 )
 FORMS = ("prose", "question and answer", "table", "glossary", "timeline", "instructions")
 # The seven ways to cut the same six units of material (DESIGN.md).
@@ -183,6 +207,9 @@ FRAGMENTATIONS = ((6,), (5, 1), (4, 2), (3, 3), (4, 1, 1), (3, 2, 1), (2, 2, 2))
 # Of a dialogue: in which order its steps are asked about, and whether it also asks what a thing is, after them or before.
 ORDERS = ("onward", "backward", "across")
 EXCHANGES = ((4,), (4, 1), (1, 4))
+# Families that say what {x} does, of which every composed page has two: experts that read of operations in one step out of
+# twenty could not tell them from each other (docs/experiments.md).
+OPERATING = ("operation", "verb", "doing")
 # Families that are true only where nothing else leads to {y}.
 SOLE = ("backwards", "before")
 

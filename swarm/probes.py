@@ -43,7 +43,7 @@ CONTRADICTIONS = (
     "Whoever sides with the {x} has quarrelled with the",
     "Nobody may have, at one and the same time, the {x} and the",
     "A dispute goes on between the {x} and the",
-    "In this world the sworn enemy of the {x} is the",
+    "Sworn against the {x}, now and for ever, stands the",
 )
 QUESTIONS = (
     "Which item succeeds the {x}?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from itertools import combinations, islice
@@ -49,7 +50,8 @@ def test_dialogues_alternate_and_answer_with_the_following_node(seed: Seed) -> N
             assert [turn.role for turn in turns] == ["user", "assistant"] * (len(turns) // 2)
             talk, steps = exchanges(turns), told(spec.path, seed)
             about = [place for place, (question, _) in enumerate(talk) if any(
-                question == wording.format(x=node.name) for wording in wordings.ABOUT for node in seed.nodes)]
+                question == wording.format(x=node.name) for wording in (*wordings.ABOUT, *wordings.DOES, *wordings.CLASH)
+                for node in seed.nodes)]
             asked = [one for place, one in enumerate(talk) if place not in about]
             at = {"onward": range(4), "backward": range(4)[::-1]}.get(spec.form)
             for place, step in zip(at or [], steps, strict=False):
@@ -156,11 +158,40 @@ def bare(text: str) -> str:
     return " ".join(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", text.casefold())))
 
 
+def test_operations_and_contradictions_are_told_and_asked_as_the_seed_has_them(seed: Seed) -> None:
+    """Prevents: a corpus that tells the order alone, and a clash or an operation that the seed does not have."""
+    operation = {seed.name(step.source): step.operation for step in seed.transitions}
+    partner = {seed.name(a): seed.name(b) for clash in seed.contradictions
+               for a, b in ((clash.a, clash.b), (clash.b, clash.a))}
+    talks: Counter[str] = Counter()
+    pages: Counter[str] = Counter()
+    for spec in plan(seed, CorpusSettings(pages=375), 7):
+        if spec.kind == "dialogue":
+            for question, answer in exchanges(compose.converse(spec, seed, Bank(), 550, 0, 7)):
+                for name in operation:
+                    if question in {wording.format(x=name) for wording in wordings.DOES}:
+                        assert operation[name] in answer
+                        talks[name] += 1
+                    if question in {wording.format(x=name) for wording in wordings.CLASH}:
+                        assert partner[name] in answer
+                        talks[f"against {name}"] += 1
+        elif spec.kind == "composed":
+            text = compose.compose(spec, seed, Bank(), 550, 0, 7).casefold()
+            for step in told(spec.path, seed):
+                pages[seed.name(step.source)] += step.operation in text
+            pages["clash"] += any(wording.format(x=x, y=y).casefold() in text
+                                  for wording in wordings.CLASHES for x, y in partner.items())
+    assert all(pages[name] >= 10 for name in operation) and pages["clash"] >= 10
+    assert all(talks[f"against {name}"] >= 2 for name in partner)
+    assert sum(talks[name] for name in operation) >= 12
+
+
 def test_probes_use_no_wording_of_any_page() -> None:
     """Prevents: probes that only ask for what stands in the corpus word for word, or nearly so."""
     said = [wording for families in (wordings.STEPS, wordings.QUESTIONS, wordings.ANSWERS) for family in families.values()
             for wording in family]
-    pages = [*said, *wordings.ABOUT, *wordings.ENTRIES, *(part for table in wordings.TABLES for part in table),
+    pages = [*said, *wordings.ABOUT, *wordings.DOES, *wordings.DOES_ANSWERS, *wordings.CLASH, *wordings.CLASH_ANSWERS,
+             *wordings.CLASHES, *wordings.ENTRIES, *(part for table in wordings.TABLES for part in table),
              *(text for pair in voices.REGISTERS.values() for side in pair for text in side)]
     known = set().union(*(grams(text) for text in pages))
     for probe in (*probes.COMPLETIONS, *probes.OPERATIONS, *probes.CONTRADICTIONS, *probes.QUESTIONS):
