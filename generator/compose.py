@@ -76,7 +76,7 @@ def converse(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: i
 def _besides(key: str, seed: Seed, bank: Bank, dice: random.Random) -> list[Turn]:
     """A question about something else than what follows, and its answer: what a node is, does, or cannot agree with."""
     against, ways = _against(key, seed), [step for step in seed.transitions if step.source == key]
-    what = dice.choice(["is", *["does"] * bool(ways), *["clashes"] * bool(against)])
+    what = dice.choice(["is", *["does"] * bool(ways), *["clashes"] * (2 * bool(against))])
     if what == "is":
         asked, answer = dice.choice(wordings.ABOUT), dice.choice([seed.node(key).gloss, *bank.texts("definition", [key])])
     elif what == "does":
@@ -175,11 +175,11 @@ def _said(steps: Sequence[Transition], seed: Seed, families: Mapping[str, tuple[
 
 
 def _names(families: Mapping[str, tuple[str, ...]], number: int, dice: random.Random) -> list[str]:
-    """So many families, of steps two that say what the node does, where there are as many."""
-    if "verb" not in families or number < len(wordings.OPERATING):
+    """So many families; of six steps three that say what the node does."""
+    if "verb" not in families or number < 2 * len(wordings.OPERATING):
         return dice.sample(sorted(families), number)
     others = sorted(set(families) - {*wordings.OPERATING})
-    names = [*dice.sample(wordings.OPERATING, 2), *dice.sample(others, number - 2)]
+    names = [*wordings.OPERATING, *dice.sample(others, number - len(wordings.OPERATING))]
     dice.shuffle(names)
     return names
 
@@ -220,7 +220,7 @@ def _model_sentences(spec: PageSpec, seed: Seed, bank: Bank, steps: Sequence[Tra
     for pool in (definitions, reasons, inner, clashes):
         dice.shuffle(pool)
     touched = [clash for clash in seed.contradictions if {clash.a, clash.b} & set(spec.path)]
-    if touched and dice.random() < 0.5:
+    if touched:
         clash = dice.choice(touched)
         pair = dice.sample((clash.a, clash.b), 2)
         ours.append(dice.choice(wordings.CLASHES).format(x=seed.name(pair[0]), y=seed.name(pair[1])))

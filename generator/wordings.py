@@ -207,8 +207,8 @@ FRAGMENTATIONS = ((6,), (5, 1), (4, 2), (3, 3), (4, 1, 1), (3, 2, 1), (2, 2, 2))
 # Of a dialogue: in which order its steps are asked about, and whether it also asks what a thing is, after them or before.
 ORDERS = ("onward", "backward", "across")
 EXCHANGES = ((4,), (4, 1), (1, 4))
-# Families that say what {x} does, of which every composed page has two: experts that read of operations in one step out of
-# twenty could not tell them from each other (docs/experiments.md).
+# Families that say what {x} does, half of every composed page: experts that read of operations in one step out of twenty
+# could not tell them from each other (docs/experiments.md).
 OPERATING = ("operation", "verb", "doing")
 # Families that are true only where nothing else leads to {y}.
 SOLE = ("backwards", "before")
