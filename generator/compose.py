@@ -59,7 +59,7 @@ def converse(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: i
     turns: list[Turn] = []
     for index in _order(len(steps), spec.form, dice):
         step, text = steps[index], _filled(answered[index], steps[index], seed)
-        more = {1: "", 2: seed.node(step.target).gloss, 3: step.sentence}[spec.depth]
+        more = {1: "", 2: seed.node(step.target).gloss, 3: _filled("the {x} {op}.", step, seed)}[spec.depth]
         if more and _size(turns) < characters - 250 and dice.random() < 0.5:
             text += " " + more
         turns += [Turn(role="user", content=asked[index]), Turn(role="assistant", content=text)]

@@ -25,7 +25,7 @@ class PageSpec(Record):
         fragmentation: how the steps are cut into paragraphs, such as (3, 3); of a dialogue whether, and where, it is asked
             what a thing is, does, or clashes with: (4,) not at all, (4, 1) after the steps, (1, 4) before them.
         depth: 1 the seed's scene, 2 a scene inside it, 3 a scene inside that; in a dialogue 1 bare answers, 2 with what the thing
-            is, 3 with why it follows.
+            is, 3 with what led to it.
         variant: which repetition (0 until all combinations of the rest have been used), or which question (replay).
         source: number of the plan line whose page is rewritten.
         replaces: number of the plan line that was given up for this one.

@@ -181,7 +181,8 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "next": ("Next is the {y}.", "The {y} is next.", "Then comes the {y}."),
     "you": ("You reach the {y}.", "Look for the {y}.", "You will be at the {y}."),
     "goes on": ("It goes on with the {y}.", "The {x} gives way to the {y}."),
-    "does": ("The {x} {op}, and there is the {y}.", "It {op}; so the {y}."),
+    # The asked name first, and the model tells what that is instead of what follows.
+    "does": ("The {y}, since the {x} {op}.", "The {y} comes, for the {x} {op}."),
 }
 # Besides what follows: what a thing is, what it does, what it cannot agree with.
 ABOUT = (
@@ -190,7 +191,7 @@ ABOUT = (
     "What does the {x} mean here?",
 )
 DOES = ("What does the {x} do?", "What is the work of the {x}?", "How does the {x} go on?", "What do we see the {x} do?")
-DOES_ANSWERS = ("It {op}.", "The {x} {op}.", "The {x} {op}, and then comes the {y}.")
+DOES_ANSWERS = ("It {op}.", "It {op}, the {x}.", "It {op}, and then comes the {y}.")
 CLASH = ("With what does the {x} clash?", "What can the {x} not agree with?", "Who is against the {x}?", "What is no friend of the {x}?")
 CLASH_ANSWERS = ("The {y}.", "The {x} clashes with the {y}.", "It cannot agree with the {y}.", "The {y} is against it.")
 CLASHES = (
