@@ -247,7 +247,7 @@ def figures(tally: Tally, seeds: Sequence[Seed], scored: Score) -> dict[str, Any
             "per_seed": [round(value, 3) for value in multiple]}
 
 
-def _of_structure(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _of_structure(found: Sequence[Mapping[Any, float]]) -> dict[str, float]:
     kinds = dict.fromkeys(kind for one in found for kind in one)
     return {f"{kind}_accuracy": round(statistics.fmean(one[kind] for one in found if kind in one), 3) for kind in kinds}
 
@@ -290,7 +290,7 @@ def main() -> None:
                   f"{written.seconds:6.1f} s", flush=True)
         base = {seed.id: probes.multiple_choice(frozen.model, frozen, seed) for seed in seeds}
         card = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in seeds}
-        bare = [probes.structure(frozen.model, frozen, seed) for seed in seeds]
+        bare = [{**probes.structure(frozen.model, frozen, seed)} for seed in seeds]
         only = _of_the_school(frozen, taught, seeds)
         experts, known = work / "experts", {seed.id: seed for seed in seeds}
         started = time.perf_counter()

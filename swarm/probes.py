@@ -90,7 +90,8 @@ def _steps(seed: Seed) -> list[Item]:
 
 def _share(model: Any, base: FrozenBase, seed: Seed, items: Iterable[Item], with_card: bool) -> float:
     prefix = seed.card() + "\n\n" if with_card else ""
-    left, hits = iter(items), []
+    left = iter(items)
+    hits: list[bool] = []
     while group := list(islice(left, _TOGETHER * len(seed.nodes))):
         stems, options, right = zip(*group, strict=True)
         chosen = choices(model, base, stems, options, prefix=prefix)
