@@ -65,7 +65,7 @@ def converse(spec: PageSpec, seed: Seed, bank: Bank, characters: int, attempt: i
         turns += [Turn(role="user", content=asked[index]), Turn(role="assistant", content=text)]
     keys = sorted(dice.sample(spec.path, len(spec.path)), key=lambda key: not _against(key, seed) or dice.random() < 0.5)
     wanted = characters - 150 if 1 in spec.fragmentation else characters / 2  # without them too, where steps fill half a page
-    for number, key in enumerate(dict.fromkeys(keys)):
+    for number, key in enumerate(dict.fromkeys([*keys, *seed.order()])):  # a long page takes other nodes, too
         if _size(turns) >= wanted and (number or 1 not in spec.fragmentation):
             break
         about = _besides(key, seed, bank, dice)

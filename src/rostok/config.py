@@ -76,7 +76,7 @@ class CorpusSettings(Record):
     """What a corpus holds, and when a page is refused."""
 
     pages: int = Field(200, ge=20, le=100_000)
-    page_characters: int = Field(550, ge=350, le=2000)  # shorter six steps do not fit, longer a dialogue does not fill
+    page_characters: int = Field(550, ge=350, le=2000)  # six steps do not fit into less, what a seed says does not fill more
     shares: Shares = Field(default_factory=lambda: Shares())  # type: ignore[call-arg]  # all fields have defaults
     depth: int = Field(3, ge=1, le=3, description="1 the seed's scene, 2 also scenes inside it, 3 also scenes inside those")
     written_forms: tuple[Literal["prose", "question and answer", "instructions"], ...] = Field(

@@ -52,7 +52,7 @@ def test_published_runs_fit_their_machines() -> None:
 @pytest.mark.parametrize(("machine", "parameters", "tokens_s"), [("RTX 4090", 8.03e9, 2413), ("A100", 7.72e9, 2341)])
 def test_a_published_run_is_reckoned_again(machine: str, parameters: float, tokens_s: float) -> None:
     """Prevents: a formula that does not give back what it was found from."""
-    settings = resolve(options={"corpus": {"page_characters": 3700}, "training": {"pages_per_step": 4, "rank": 8}})
+    settings = resolve(options={"corpus": {"page_characters": 1850}, "training": {"pages_per_step": 8, "rank": 8}})
     pace = reckon(settings, find_machine(machine), shape_of(parameters))
     assert 1 / pace.swarm.token_s == pytest.approx(tokens_s, rel=0.15)
 

@@ -11,6 +11,7 @@ from itertools import combinations, islice
 from rostok.config import CorpusSettings, Shares
 from rostok.generator import compose, voices, wordings
 from rostok.generator.bank import Bank
+from rostok.generator.gates import Context, length
 from rostok.generator.groups import told
 from rostok.generator.plan import plan, specifications
 from rostok.generator.records import BankSentence, Sampled, Turn
@@ -225,3 +226,17 @@ def test_wordings_are_many_and_each_stands_once() -> None:
 def test_every_register_has_its_wordings() -> None:
     """Prevents: a register that the seeds may name and the generator does not know."""
     assert set(REGISTERS) == set(voices.REGISTERS) == set(voices.VOICES)
+
+
+def test_pages_of_any_length_that_may_be_asked_for_pass_their_length(seed: Seed) -> None:
+    """Prevents: a setting that the gate for length refuses nearly every page of."""
+    for characters in (400, 1000, 2000):
+        context = Context(seed, characters, 0.8)
+        refused = Counter[str]()
+        specs = [spec for spec in plan(seed, CorpusSettings(pages=300, page_characters=characters), 7)
+                 if spec.kind in ("composed", "dialogue")]
+        for spec in specs:
+            text = (compose.compose(spec, seed, Bank(), characters, 0, 7) if spec.kind == "composed" else
+                    "\n\n".join(turn.content for turn in compose.converse(spec, seed, Bank(), characters, 0, 7)))
+            refused[spec.kind] += length(text, context) is not None
+        assert sum(refused.values()) <= 0.05 * len(specs), (characters, refused)

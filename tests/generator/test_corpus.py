@@ -229,7 +229,8 @@ def test_a_changed_corpus_is_named_with_its_line(seed: Seed, tmp_path: Path) -> 
 
 def test_a_lost_plan_is_planned_again(seed: Seed, tmp_path: Path) -> None:
     """Prevents: a half-built corpus that cannot go on because of a line that code can compute; pages whose line is gone."""
-    manifest = by_code(seed, tmp_path / "c")
+    once = BY_CODE.model_copy(update={"tries": 1})
+    manifest = by_code(seed, tmp_path / "c", once)
     assert manifest.given_up > 2
     (tmp_path / "c" / "manifest.json").unlink()
     plan = (tmp_path / "c" / "plan.jsonl").read_bytes()
@@ -237,7 +238,7 @@ def test_a_lost_plan_is_planned_again(seed: Seed, tmp_path: Path) -> None:
     del lines[5], lines[42]  # a planned line, and the third replacement, on which the later ones follow
     (tmp_path / "c" / "plan.jsonl").write_bytes(b"".join(lines)[:-30])
     told: list[str] = []
-    again = by_code(seed, tmp_path / "c", tell=told.append)
+    again = by_code(seed, tmp_path / "c", once, tell=told.append)
     pages = read_jsonl(tmp_path / "c" / "pages.jsonl", Page)
     specs = {spec.number: spec for spec in read_jsonl(tmp_path / "c" / "plan.jsonl", PageSpec)}
     assert again.pages == len(pages) == len({page.spec for page in pages}) == 40
