@@ -290,7 +290,7 @@ def main() -> None:
                   f"{written.seconds:6.1f} s", flush=True)
         base = {seed.id: probes.multiple_choice(frozen.model, frozen, seed) for seed in seeds}
         card = {seed.id: probes.multiple_choice(frozen.model, frozen, seed, with_card=True) for seed in seeds}
-        bare = [{**probes.structure(frozen.model, frozen, seed)} for seed in seeds]
+        bare = [probes.structure(frozen.model, frozen, seed) for seed in seeds]
         only = _of_the_school(frozen, taught, seeds)
         experts, known = work / "experts", {seed.id: seed for seed in seeds}
         started = time.perf_counter()

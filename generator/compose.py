@@ -175,10 +175,10 @@ def _said(steps: Sequence[Transition], seed: Seed, families: Mapping[str, tuple[
 
 
 def _names(families: Mapping[str, tuple[str, ...]], number: int, dice: random.Random) -> list[str]:
-    """So many families; of six steps three that say what the node does."""
-    if "verb" not in families or number < 2 * len(wordings.OPERATING):
+    """So many families; of the six steps of a page three that say what the node does. Questions have no such three."""
+    if not families.keys() >= {*wordings.OPERATING}:
         return dice.sample(sorted(families), number)
-    others = sorted(set(families) - {*wordings.OPERATING})
+    others = sorted(families.keys() - {*wordings.OPERATING})
     names = [*wordings.OPERATING, *dice.sample(others, number - len(wordings.OPERATING))]
     dice.shuffle(names)
     return names

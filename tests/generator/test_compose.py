@@ -45,6 +45,7 @@ def test_composed_pages_have_about_the_asked_length(seed: Seed) -> None:
 
 def test_dialogues_alternate_and_answer_with_the_following_node(seed: Seed) -> None:
     """Prevents: a dialogue that answers with the wrong node, or two turns of the same speaker in a row."""
+    reasons = 0
     for spec in plan(seed, CorpusSettings(pages=200), 7):
         if spec.kind == "dialogue":
             turns = compose.converse(spec, seed, Bank(), 550, 0, 7)
@@ -63,6 +64,8 @@ def test_dialogues_alternate_and_answer_with_the_following_node(seed: Seed) -> N
             assert not about or about[0] == (0 if spec.fragmentation == (1, 4) else 4)
             told_why = any(f"The {seed.name(step.source)} {step.operation}." in answer for step in steps for _, answer in asked)
             assert not told_why or spec.depth == 3
+            reasons += told_why
+    assert reasons > 10
 
 
 def test_pages_of_a_branching_seed_name_the_operation_at_a_fork(branching: Seed) -> None:

@@ -23,6 +23,17 @@ def frozen() -> FrozenBase:
 
 
 @pytest.fixture(scope="session")
+def tiny(frozen: FrozenBase) -> Any:
+    """A random llama of two layers with the embedded tokenizer, in fp32: its sums are exact enough to compare."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=len(frozen.tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, initializer_range=0.4)
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="session")
 def tiny_base() -> Callable[[str], Any]:
     """`tiny_base(family)`: a random model of three layers, grouped attention, untied head, in fp32."""
     import transformers

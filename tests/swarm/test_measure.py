@@ -14,17 +14,6 @@ from rostok.swarm.base import FrozenBase
 from rostok.swarm.measure import bits_per_byte, choices, nats
 
 
-@pytest.fixture(scope="module")
-def tiny(frozen: FrozenBase) -> Any:
-    """A random llama of two layers with the embedded tokenizer, in fp32: its sums are exact enough to compare."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=len(frozen.tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-                         num_attention_heads=4, num_key_value_heads=2, initializer_range=0.4)
-    return LlamaForCausalLM(config).eval()
-
-
 def _plain(model: Any, tokens: list[int], start: int) -> float:
     with torch.inference_mode():
         logs = torch.log_softmax(model(torch.tensor([tokens])).logits[0].float(), -1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
 from rostok.generator.drills import drill
 from rostok.seeds.record import Contradiction
@@ -14,17 +13,6 @@ from rostok.swarm.base import FrozenBase
 from rostok.swarm.measure import choices
 
 THOUGHT = drill(3)
-
-
-@pytest.fixture(scope="module")
-def tiny(frozen: FrozenBase) -> Any:
-    """A random llama of two layers with the embedded tokenizer."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(1)
-    config = LlamaConfig(vocab_size=len(frozen.tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-                         num_attention_heads=4, num_key_value_heads=2, initializer_range=0.4)
-    return LlamaForCausalLM(config).eval()
 
 
 def test_every_operation_and_every_contradiction_is_asked_in_six_wordings() -> None:

@@ -16,7 +16,7 @@ from rostok.records import Record
 
 StageName = Literal["author", "corpus", "swarm", "memory", "report"]
 TYPICAL = (150,) * 64  # lengths of a batch by which an engine's rate is told
-STRUCTURE = 1.1        # tokens of the probes of a seed's operations and contradictions, to those of its steps
+STRUCTURE = 1.2        # tokens of the probes of a seed's operations and contradictions, to those of its steps
 
 
 class EnginePace(Record):
